@@ -1,0 +1,34 @@
+# make demo runs the story, make test passes the tests; both set up what they need, once.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := .venv/.installed
+
+.PHONY: install demo serve test check lock
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing Luthier into .venv (about 2 GB of wheels the first time) ..."
+	@$(PIP) install --no-deps -r torch-cpu.lock || $(PIP) install -c constraints.txt torch
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: install
+	$(BIN)/luthier demo
+
+serve: install
+	$(BIN)/luthier serve
+
+test: check
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:
+	$(PYTHON) tools/lock.py

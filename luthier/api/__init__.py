@@ -1,0 +1,1 @@
+"""OpenAI's words on the wire. Thin: parse, call the domain, print."""

@@ -1,0 +1,25 @@
+"""The one Protocol of whatever runs a trainer: a child process here, a Ray cluster elsewhere. A run is a run folder either way."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from luthier.core.run import RunFolder
+
+RunState = Literal["running", "finished", "failed", "stopped"]
+
+
+class Compute(Protocol):
+    """Starts and stops trainers. Every method may be called again after a crash of the caller."""
+
+    def start(self, run: RunFolder, fence: int) -> None:
+        """Start a trainer under a fence, or adopt the one that this fence already started. An older trainer is stopped first."""
+        ...
+
+    def poll(self, run: RunFolder) -> RunState:
+        """Whether the trainer lives; `failed` when it ended without completing the adapter, `stopped` when `stop` ended it."""
+        ...
+
+    def stop(self, run: RunFolder) -> None:
+        """End the trainer within a second or a step; what it has written stays valid."""
+        ...

@@ -1,0 +1,1 @@
+"""Frozen values, job states, errors, settings, ids, prices. Imports nothing of ours."""

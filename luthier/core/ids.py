@@ -1,0 +1,44 @@
+"""Ids in OpenAI's forms. Random, URL-safe, unguessable."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from typing import Final
+
+_ALPHABET: Final = string.ascii_letters + string.digits
+
+# Prefix by noun, as OpenAI spells them, hyphen and underscore included.
+PREFIXES: Final = {
+    "file": "file-",
+    "job": "ftjob-",
+    "event": "ftevent-",
+    "checkpoint": "ftckpt_",
+    "permission": "cp_",
+    "upload": "upload_",
+    "part": "part_",
+    "chat": "chatcmpl-",
+    "completion": "cmpl-",
+    "response": "resp_",
+    "message": "msg_",
+    "function_call": "fc_",
+    "call": "call_",
+    "batch": "batch_",
+    "batch_request": "batch_req_",
+    "webhook_endpoint": "whe_",
+    "webhook_event": "evt_",
+    "request": "req_",
+    "project": "proj_",
+    "organization": "org-",
+    "key": "key_",
+}
+
+
+def new_id(noun: str) -> str:
+    """A fresh id such as `ftjob-` and 24 letters and digits: 142 bits, so ids are never guessed or repeated."""
+    return PREFIXES[noun] + random_text(24)
+
+
+def random_text(length: int) -> str:
+    """`length` random letters and digits."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))

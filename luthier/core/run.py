@@ -1,0 +1,187 @@
+"""The run folder: all that trainer and server share of one job. Knows paths and values, reads no model.
+
+    spec.json             what to train; written by the server before the trainer starts, never changed
+    training.jsonl        the data, and validation.jsonl where there is one
+    receipt.jsonl         what became of each line of the training file
+    events.jsonl          what the trainer did, one `RunEvent` a line, appended
+    metrics.csv           OpenAI's result-file columns
+    checkpoints/step-N/   adapter (PEFT's safetensors layout), optimiser, RNG, position in the data
+    adapter/              the result; there when training is complete
+    fence                 the newest claim's number; a trainer started under an older one writes nothing
+    trainer.log           stdout and stderr of the trainer
+
+Whatever stands there is complete when its name appears: temporary name, fsync, rename. A run is a pure function of its spec:
+the same spec on the same machine gives the same adapter, byte for byte, however often it was killed on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from luthier.core.json import JsonObject
+
+Method = Literal["supervised", "dpo"]
+EventKind = Literal["started", "metrics", "checkpoint", "warning", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """A LoRA's shape: `rank` rows, scaled by `alpha / rank`, on every linear layer that `modules` names."""
+
+    rank: int = 16
+    alpha: int = 32
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Resolved numbers; `auto` is gone. `learning_rate` = the base rate for the model's size x the multiplier."""
+
+    n_epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+    learning_rate: float
+    beta: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a trainer needs to know, and nothing else. Paths of data are relative to the run folder."""
+
+    job_id: str
+    base_name: str
+    base_sha256: str
+    base_dir: str  # prepared weights, tokenizer and template: see `data/base_folder.py`
+    method: Method
+    hyperparameters: Hyperparameters
+    seed: int
+    training_sha256: str
+    validation_sha256: str | None
+    context_tokens: int
+    adapter: AdapterShape = field(default_factory=AdapterShape)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def to_json(self) -> str:
+        """Stable text: the same spec gives the same bytes."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> RunSpec:
+        """The spec written by `to_json`."""
+        raw = json.loads(text)
+        shape = raw.pop("adapter")
+        return RunSpec(
+            **{k: v for k, v in raw.items() if k != "hyperparameters"},
+            hyperparameters=Hyperparameters(**raw["hyperparameters"]),
+            adapter=AdapterShape(shape["rank"], shape["alpha"], tuple(shape["modules"])),
+        )
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """One line of `events.jsonl`. `(kind, step)` names it: a resumed trainer may say the same thing twice.
+
+    data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; metrics {step, total_steps, train_loss,
+    train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy,
+    tokens_seen, tokens_computed, tokens_per_second; absent where not measured}; checkpoint {step, + its metrics};
+    warning {message}; finished {trained_tokens, steps}; failed {code, message, param}.
+    """
+
+    kind: EventKind
+    step: int
+    created_at: float
+    data: JsonObject
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.json"
+
+    @property
+    def training(self) -> Path:
+        return self.path / "training.jsonl"
+
+    @property
+    def validation(self) -> Path:
+        return self.path / "validation.jsonl"
+
+    @property
+    def receipt(self) -> Path:
+        return self.path / "receipt.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def fence(self) -> Path:
+        return self.path / "fence"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "trainer.log"
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint at an optimiser step; its adapter lies in `adapter/` below."""
+        return self.path / "checkpoints" / f"step-{step}"
+
+    def read_spec(self) -> RunSpec:
+        """The spec of this run."""
+        return RunSpec.from_json(self.spec.read_text())
+
+    def read_fence(self) -> int:
+        """The newest claim's number; 0 before any."""
+        try:
+            return int(self.fence.read_text())
+        except FileNotFoundError:
+            return 0
+
+    def read_events(self, offset: int = 0) -> Iterator[tuple[RunEvent, int]]:
+        """Events from a byte offset on, each with the offset after it; a line still being written is left for later."""
+        if not self.events.exists():
+            return
+        with self.events.open("rb") as lines:
+            lines.seek(offset)
+            for line in lines:
+                offset += len(line)
+                if line.endswith(b"\n"):
+                    yield RunEvent(**json.loads(line)), offset
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` is either absent, its old self or complete, power loss included."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

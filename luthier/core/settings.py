@@ -1,0 +1,125 @@
+"""Settings, resolved once: built-in defaults, then `luthier.toml`, then `LUTHIER_…`, then the command line.
+
+The only place that reads the environment; rooms below get the few values they need, children get `spec.json`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from luthier.core.errors import InvalidRequest
+from luthier.core.prices import DEFAULT, Price
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings. In `luthier.toml` the same names, with `[prices.NAME]` tables; in the environment `LUTHIER_` and upper case."""
+
+    data: Path = Path("~/.luthier")  # database, blobs, runs: everything that must survive
+    cache: Path = Path("~/.cache/luthier")  # base models: can be fetched again
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None  # presets the first key instead of making one
+    organization: str = "personal"  # the ORG in `ft:BASE:ORG:SUFFIX:ID`
+    default_base: str = "smollm2-135m-instruct"
+    aliases: Mapping[str, str] = field(default_factory=dict)  # names that code already says -> base or tuned model
+    database_url: str | None = None
+    blobs_url: str | None = None
+    smtp_url: str | None = None  # smtp://user:password@host:587, smtps://…
+    mail_to: str | None = None
+    mail_from: str = "luthier@localhost"
+    webhook_private_hosts: bool = False  # allow webhooks into private networks
+    cors_origins: tuple[str, ...] = ()
+    compute: str = "local"
+    engine: str = "llamacpp"
+    prices: Mapping[str, Price] = field(default_factory=lambda: dict(DEFAULT))
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the database."""
+        return self.database_url or f"sqlite:///{self.data / 'luthier.db'}"
+
+    @property
+    def blobs(self) -> str:
+        """URL of the blob store."""
+        return self.blobs_url or (self.data / "blobs").as_uri()
+
+    @property
+    def runs(self) -> Path:
+        """Where run folders lie."""
+        return self.data / "runs"
+
+
+def load(
+    environment: Mapping[str, str] | None = None, *, toml: Path | None = None, **overrides: object
+) -> Settings:
+    """The settings of this process. `overrides` are the command line's; those that are None are passed over.
+
+    Errors: `InvalidRequest` naming the setting and what it should be.
+    """
+    environment = os.environ if environment is None else environment
+    toml = toml or Path("luthier.toml")
+    raw: dict[str, object] = {}
+    if toml.exists():
+        try:
+            raw.update(tomllib.loads(toml.read_text()))
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidRequest(f"{toml}: not valid TOML: {error}") from error
+    known = {f.name for f in fields(Settings)}
+    for name in raw:
+        if name not in known:
+            raise InvalidRequest(f'{toml}: unknown setting "{name}"; known are {", ".join(sorted(known))}')
+    raw.update({n: environment[f"LUTHIER_{n.upper()}"] for n in known if environment.get(f"LUTHIER_{n.upper()}")})
+    raw.update({n: v for n, v in overrides.items() if v is not None})
+    settings = replace(Settings(), **{n: _parse(n, v) for n, v in raw.items()})  # type: ignore[arg-type]  # checked by _parse
+    return replace(
+        settings, data=settings.data.expanduser().absolute(), cache=settings.cache.expanduser().absolute()
+    )
+
+
+def _parse(name: str, value: object) -> object:
+    try:
+        match name:
+            case "data" | "cache":
+                return Path(str(value))
+            case "port":
+                return int(str(value))
+            case "webhook_private_hosts":
+                return _boolean(value)
+            case "aliases":
+                return dict(value) if isinstance(value, Mapping) else _pairs(str(value))
+            case "cors_origins":
+                return tuple(value) if isinstance(value, (list, tuple)) else tuple(str(value).split(","))
+            case "prices":
+                return {**DEFAULT, **_prices(value)}
+            case _:
+                return str(value)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidRequest(f"setting {name}: {value!r} will not do: {error}") from error
+
+
+def _boolean(value: object) -> bool:
+    text = str(value).lower()
+    if text not in {"1", "true", "yes", "0", "false", "no"}:
+        raise ValueError("give true or false")
+    return text in {"1", "true", "yes"}
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, target = part.partition("=")
+        if not (equals and name.strip() and target.strip()):
+            raise ValueError(f'"{part}" is not NAME=MODEL')
+        pairs[name.strip()] = target.strip()
+    return pairs
+
+
+def _prices(value: object) -> dict[str, Price]:
+    if not isinstance(value, Mapping):
+        raise TypeError("give tables [prices.NAME] with training, input, cached_input, output")
+    return {str(name): Price(**{k: float(v) for k, v in dict(table).items()}) for name, table in value.items()}

@@ -1,0 +1,1 @@
+"""Where answers are made: child or remote processes behind one Protocol. Knows no database."""

@@ -1,0 +1,66 @@
+"""Imports run down the layer list and never up; the server's process never loads torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import luthier
+
+ROOT = Path(luthier.__file__).parent
+ALLOWED = {
+    "core": set(),
+    "data": {"core"},
+    "store": {"core"},
+    "engines": {"core", "data"},
+    "compute": {"core", "data"},
+    "domain": {"core", "data", "store", "engines", "compute"},
+    "api": {"core", "domain"},
+    "cli": {"core"},
+    "train": {"core", "data"},
+}
+# The two commands that are not clients: they start or inspect the server itself.
+DOORS = {"cli/serve.py": {"api", "domain"}, "cli/doctor.py": {"api", "domain", "store"}}
+
+
+def imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "luthier" else [node.module or ""]
+        found |= {n.split(".")[1] for n in names if n.startswith("luthier.")}
+    return found
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_a_room_imports_only_rooms_below(room):
+    for file in sorted((ROOT / room).rglob("*.py")):
+        extra = DOORS.get(file.relative_to(ROOT).as_posix(), set())
+        assert imports(file) - {room} <= ALLOWED[room] | extra, file
+
+
+def test_every_folder_is_a_known_room():
+    rooms = {p.name for p in ROOT.iterdir() if p.is_dir() and any(p.rglob("*.py"))}
+    assert rooms == set(ALLOWED)
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "sqlalchemy"])
+def test_only_their_rooms_import_heavy_packages(package):
+    home = {"torch": "train", "transformers": "train", "sqlalchemy": "store"}[package]
+    for file in ROOT.rglob("*.py"):
+        if file.relative_to(ROOT).parts[0] == home:
+            continue
+        tree = ast.parse(file.read_text())
+        names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+        names += [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        assert not [n for n in names if n.split(".")[0] == package], file
+
+
+def test_the_api_loads_no_torch():
+    check = "import sys, luthier.api.app; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
