@@ -1,4 +1,5 @@
-"""The one Protocol of whatever runs a trainer: a child process here, a Ray cluster elsewhere. A run is a run folder either way."""
+"""The one Protocol of whatever runs a trainer: a child process here, a Ray cluster elsewhere. A run is a run folder
+either way."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ class Compute(Protocol):
     """Starts and stops trainers. Every method may be called again after a crash of the caller."""
 
     def start(self, run: RunFolder, fence: int) -> None:
-        """Start a trainer under a fence, or adopt the one that this fence already started. An older trainer is stopped first."""
+        """Start a trainer under a fence, or adopt the one that this fence already started. An older trainer is
+        stopped first."""
         ...
 
     def poll(self, run: RunFolder) -> RunState:
-        """Whether the trainer lives; `failed` when it ended without completing the adapter, `stopped` when `stop` ended it."""
+        """Whether the trainer lives; `failed` when it ended without completing the adapter, `stopped` when `stop`
+        ended it."""
         ...
 
     def stop(self, run: RunFolder) -> None:

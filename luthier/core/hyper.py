@@ -1,7 +1,9 @@
 """What `auto` means. A documented rule from the data's size and the model's: no search, no clock.
 
-Epochs: OpenAI's own rule (its data-preparation cookbook): 3; fewer than 34 examples: 100 // n, at most 25; more than 8,333: 25,000 // n,
-at least 1. A model under a billion parameters learns less from an example, so it sees at least `SMALL_EXAMPLES` of them in all
+Epochs: OpenAI's own rule (its data-preparation cookbook): 3; fewer than 34 examples: 100 // n, at most 25; more than
+8,333: 25,000 // n,
+at least 1. A model under a billion parameters learns less from an example, so it sees at least `SMALL_EXAMPLES` of
+them in all
 (50 chats: 8 epochs). Numbers behind the constants: `docs/lab-notes.md`.
 """
 
@@ -53,7 +55,8 @@ def auto_epochs(examples: int, parameters: int) -> int:
 
 
 def auto_batch(examples: int) -> int:
-    """Examples per optimiser step: a tenth of the data, 1 to `MAX_BATCH`, so that even ten examples make ten steps an epoch."""
+    """Examples per optimiser step: a tenth of the data, 1 to `MAX_BATCH`, so that even ten examples make ten steps an
+    epoch."""
     return min(MAX_BATCH, max(1, math.ceil(examples / 10)))
 
 

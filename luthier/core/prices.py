@@ -17,7 +17,8 @@ class Price:
 
 
 # A user's own machine bills nobody, so by default a local token costs what the same token costs at OpenAI in 2026
-# (gpt-4o-mini and its fine-tuned form): the table answers "what would this have cost", and a settings table replaces it.
+# (gpt-4o-mini and its fine-tuned form): the table answers "what would this have cost", and a settings table replaces
+# it.
 DEFAULT: Final[dict[str, Price]] = {
     "base": Price(training=3.00, input=0.15, cached_input=0.075, output=0.60),
     "tuned": Price(training=3.00, input=0.30, cached_input=0.15, output=1.20),

@@ -10,7 +10,8 @@
     fence                 the newest claim's number; a trainer started under an older one writes nothing
     trainer.log           stdout and stderr of the trainer
 
-Whatever stands there is complete when its name appears: temporary name, fsync, rename. A run is a pure function of its spec:
+Whatever stands there is complete when its name appears: temporary name, fsync, rename. A run is a pure function of
+its spec:
 the same spec on the same machine gives the same adapter, byte for byte, however often it was killed on the way.
 """
 
@@ -86,7 +87,8 @@ class RunSpec:
 class RunEvent:
     """One line of `events.jsonl`. `(kind, step)` names it: a resumed trainer may say the same thing twice.
 
-    data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; metrics {step, total_steps, train_loss,
+    data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; metrics {step, total_steps,
+    train_loss,
     train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy,
     tokens_seen, tokens_computed, tokens_per_second; absent where not measured}; checkpoint {step, + its metrics};
     warning {message}; finished {trained_tokens, steps}; failed {code, message, param}.

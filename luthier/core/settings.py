@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from luthier.core.bases import BaseSource
 from luthier.core.errors import InvalidRequest
 from luthier.core.prices import DEFAULT, Price
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings. In `luthier.toml` the same names, with `[prices.NAME]` tables; in the environment `LUTHIER_` and upper case."""
+    """All settings. In `luthier.toml` the same names, with `[prices.NAME]` and `[bases.NAME]` tables; in the
+    environment `LUTHIER_` and upper case."""
 
     data: Path = Path("~/.luthier")  # database, blobs, runs: everything that must survive
     cache: Path = Path("~/.cache/luthier")  # base models: can be fetched again
@@ -26,6 +28,7 @@ class Settings:
     api_key: str | None = None  # presets the first key instead of making one
     organization: str = "personal"  # the ORG in `ft:BASE:ORG:SUFFIX:ID`
     default_base: str = "smollm2-135m-instruct"
+    bases: Mapping[str, BaseSource] = field(default_factory=dict)  # beside the built-in ones
     aliases: Mapping[str, str] = field(default_factory=dict)  # names that code already says -> base or tuned model
     database_url: str | None = None
     blobs_url: str | None = None
@@ -54,9 +57,7 @@ class Settings:
         return self.data / "runs"
 
 
-def load(
-    environment: Mapping[str, str] | None = None, *, toml: Path | None = None, **overrides: object
-) -> Settings:
+def load(environment: Mapping[str, str] | None = None, *, toml: Path | None = None, **overrides: object) -> Settings:
     """The settings of this process. `overrides` are the command line's; those that are None are passed over.
 
     Errors: `InvalidRequest` naming the setting and what it should be.
@@ -75,10 +76,9 @@ def load(
             raise InvalidRequest(f'{toml}: unknown setting "{name}"; known are {", ".join(sorted(known))}')
     raw.update({n: environment[f"LUTHIER_{n.upper()}"] for n in known if environment.get(f"LUTHIER_{n.upper()}")})
     raw.update({n: v for n, v in overrides.items() if v is not None})
-    settings = replace(Settings(), **{n: _parse(n, v) for n, v in raw.items()})  # type: ignore[arg-type]  # checked by _parse
-    return replace(
-        settings, data=settings.data.expanduser().absolute(), cache=settings.cache.expanduser().absolute()
-    )
+    settings = replace(Settings(), **{n: _parse(n, v) for n, v in raw.items()})  # type: ignore[arg-type]  # checked
+    by _parse
+    return replace(settings, data=settings.data.expanduser().absolute(), cache=settings.cache.expanduser().absolute())
 
 
 def _parse(name: str, value: object) -> object:
@@ -90,6 +90,8 @@ def _parse(name: str, value: object) -> object:
                 return int(str(value))
             case "webhook_private_hosts":
                 return _boolean(value)
+            case "bases":
+                return _bases(value)
             case "aliases":
                 return dict(value) if isinstance(value, Mapping) else _pairs(str(value))
             case "cors_origins":
@@ -117,6 +119,13 @@ def _pairs(text: str) -> dict[str, str]:
             raise ValueError(f'"{part}" is not NAME=MODEL')
         pairs[name.strip()] = target.strip()
     return pairs
+
+
+def _bases(value: object) -> dict[str, BaseSource]:
+    if not isinstance(value, Mapping):
+        raise TypeError("give tables [bases.NAME] with source, sha256, licence")
+    unpinned = {"sha256": "", "licence": "unknown"}
+    return {str(name): BaseSource(name=str(name), **{**unpinned, **dict(table)}) for name, table in value.items()}
 
 
 def _prices(value: object) -> dict[str, Price]:

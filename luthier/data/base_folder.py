@@ -1,9 +1,9 @@
 """A base model on disk, named by its content's hash. Knows paths and facts; downloads and converts nothing.
 
-    model.gguf            what is served (absent for a Hugging Face folder)
-    hf/                   what is trained: config.json, model.safetensors (dequantised), tokenizer.json
-    template.jinja        the chat template, for both
-    facts.json            `BaseFacts`; written last, so its presence means the folder is complete
+model.gguf            what is served (absent for a Hugging Face folder)
+hf/                   what is trained: config.json, model.safetensors (dequantised), tokenizer.json
+template.jinja        the chat template, for both
+facts.json            `BaseFacts`; written last, so its presence means the folder is complete
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The one Protocol of whatever answers questions: llama.cpp in a child process, vLLM, a remote server, `echo` in tests.
 
-An engine speaks OpenAI's wire JSON, because each real one does. It knows no projects, no names beyond the base, no database.
+An engine speaks OpenAI's wire JSON, because each real one does. It knows no projects, no names beyond the base, no
+database.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Engine(Protocol):
         ...
 
     def stream(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> AsyncIterator[JsonObject]:
-        """The answer's chunks, usage chunk last; `[DONE]` is not among them. Closing the iterator stops the generation."""
+        """The answer's chunks, usage chunk last; `[DONE]` is not among them. Closing the iterator stops the
+        generation."""
         ...
 
     async def tokenize(self, body: JsonObject, adapter: Adapter | None) -> list[int]:

@@ -1,1 +1,2 @@
-"""The trainer: the only torch, always in a process of its own (`python -m luthier.train RUN`). Imports data and core."""
+"""The trainer: the only torch, always in a process of its own (`python -m luthier.train RUN`). Imports data and
+core."""
