@@ -76,8 +76,7 @@ def load(environment: Mapping[str, str] | None = None, *, toml: Path | None = No
             raise InvalidRequest(f'{toml}: unknown setting "{name}"; known are {", ".join(sorted(known))}')
     raw.update({n: environment[f"LUTHIER_{n.upper()}"] for n in known if environment.get(f"LUTHIER_{n.upper()}")})
     raw.update({n: v for n, v in overrides.items() if v is not None})
-    settings = replace(Settings(), **{n: _parse(n, v) for n, v in raw.items()})  # type: ignore[arg-type]  # checked
-    by _parse
+    settings = replace(Settings(), **{n: _parse(n, v) for n, v in raw.items()})  # type: ignore[arg-type]  # _parse checks
     return replace(settings, data=settings.data.expanduser().absolute(), cache=settings.cache.expanduser().absolute())
 
 
