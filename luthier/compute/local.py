@@ -1,0 +1,95 @@
+"""Trainers as child processes of this machine. Knows run folders and processes, no jobs.
+
+A trainer holds a lock on `RUN/lock` while it lives, so even a server that was killed and came back can tell
+whether one is at work, and stop it before it starts its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from luthier.compute.base import RunState
+from luthier.core.run import RunFolder, write_atomic
+
+GRACE_S: Final = 5.0  # after SIGTERM a trainer ends its step and writes its state; then it is killed
+POLL_S: Final = 0.02
+
+
+class LocalCompute:
+    """One child process a run. `Compute`'s promises hold across a crash of this process."""
+
+    def __init__(self) -> None:
+        self._children: dict[Path, subprocess.Popen[bytes]] = {}
+
+    def start(self, run: RunFolder, fence: int) -> None:
+        """Fence off and stop whatever trains here, then start a trainer of our own."""
+        write_atomic(run.fence, str(fence).encode())
+        self._kill(run)
+        with run.log.open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "luthier.train", str(run.path), "--fence", str(fence)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C at the server's terminal is the server's to handle
+            )
+        write_atomic(_pid_file(run), str(child.pid).encode())
+        self._children[run.path] = child
+
+    def poll(self, run: RunFolder) -> RunState:
+        """`finished` as soon as the adapter is there and the trainer is gone."""
+        child = self._children.get(run.path)
+        if child is not None and child.poll() is None:
+            return "running"
+        if child is None and _held(run):
+            return "running"
+        self._children.pop(run.path, None)
+        if run.adapter.exists():
+            return "finished"
+        return "stopped" if child is not None and child.returncode == 0 else "failed"
+
+    def stop(self, run: RunFolder) -> None:
+        """Ask, wait `GRACE_S`, then kill."""
+        child = self._children.get(run.path)
+        if child is None:
+            self._kill(run)
+            return
+        child.terminate()
+        try:
+            child.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    def _kill(self, run: RunFolder) -> None:
+        """End a trainer that this process may not have started, and wait until its lock is free."""
+        child = self._children.pop(run.path, None)
+        if child is not None:
+            child.kill()
+            child.wait()
+        while _held(run):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                os.kill(int(_pid_file(run).read_text()), signal.SIGKILL)
+            time.sleep(POLL_S)
+
+
+def _pid_file(run: RunFolder) -> Path:
+    return run.path / "trainer.pid"
+
+
+def _held(run: RunFolder) -> bool:
+    """Whether a trainer holds the run's lock."""
+    with (run.path / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
