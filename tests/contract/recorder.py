@@ -1,0 +1,166 @@
+"""Holds every body and every SSE chunk that the app sends under test against OpenAI's schema.
+
+`Recorder` is ASGI middleware; it keeps what it saw in `violations` and `exercised`.
+Where OpenAI contradicts itself, `MENDED` says which reading counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+DOCUMENT: dict[str, Any] = json.loads((Path(__file__).parent / "openai.json").read_text())
+ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"$ref": "openai#/components/schemas/Error"}}}
+OK = range(200, 300)
+
+# Fields that are not nullable in the document but that the real service prints as null (and every SDK accepts).
+MENDED: dict[str, tuple[str, ...]] = {
+    "OpenAIFile": ("expires_at", "status_details"),
+    "Batch": (
+        "errors",
+        "output_file_id",
+        "error_file_id",
+        "in_progress_at",
+        "expires_at",
+        "finalizing_at",
+        "completed_at",
+        "failed_at",
+        "expired_at",
+        "cancelling_at",
+        "cancelled_at",
+    ),
+    "FineTuningJobEvent": ("data",),
+    "Upload": ("file",),
+    "EvalRun": ("error",),
+    "EvalRunOutputItem": ("error",),
+    "ChatCompletionMessageListItem": (),
+}
+
+
+def mend(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with `MENDED` fields nullable, and stored messages of every role (its own example has a user's)."""
+    schemas = document["components"]["schemas"]
+    for name, fields in MENDED.items():
+        for field in fields:
+            for properties in _properties(schemas.get(name, {})):
+                if field in properties:
+                    properties[field] = {"anyOf": [properties[field], {"type": "null"}]}
+    return document
+
+
+def _properties(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "properties" in schema:
+        yield schema["properties"]
+        for nested in schema["properties"].values():
+            yield from _properties(nested)
+    for part in [*schema.get("allOf", []), *schema.get("anyOf", [])]:
+        yield from _properties(part)
+
+
+REGISTRY: Registry[Any] = Registry().with_resource("openai", Resource(mend(DOCUMENT), DRAFT202012))
+
+
+@cache
+def templates() -> list[tuple[str, re.Pattern[str], str]]:
+    """(method, path pattern, path template) of every documented operation; fixed segments before parameters."""
+    rows = []
+    for path, item in sorted(DOCUMENT["paths"].items(), key=lambda p: p[0].replace("{", "~")):
+        pattern = re.compile("/v1" + re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path)))
+        rows += [(method.upper(), pattern, path) for method in item]
+    return rows
+
+
+def find(method: str, path: str) -> str | None:
+    """The template of a request's path, when OpenAI documents that operation."""
+    for candidate, pattern, template in templates():
+        if candidate == method and pattern.fullmatch(path):
+            return template
+    return None
+
+
+@cache
+def validator(method: str, template: str, status: int, media: str) -> jsonschema.Draft202012Validator | None:
+    """The schema of one answer; None where the document has none (a file's bytes)."""
+    if status not in OK:
+        schema: dict[str, Any] | None = ERROR
+    else:
+        responses = DOCUMENT["paths"][template][method.lower()]["responses"]
+        content = responses.get(str(status), responses.get("200", responses.get("201", {}))).get("content", {})
+        schema = content.get(media, {}).get("schema")
+    return schema and jsonschema.Draft202012Validator(_rooted(schema), registry=REGISTRY)
+
+
+def _rooted(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_rooted(n) for n in node]
+    if not isinstance(node, dict):
+        return node
+    return {k: f"openai{v}" if k == "$ref" and v.startswith("#") else _rooted(v) for k, v in node.items()}
+
+
+class Recorder:
+    """ASGI middleware that reads along. One for the whole test session."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self.violations: list[str] = []
+        self.exercised: set[tuple[str, str]] = set()
+        self.bodies = self.chunks = 0
+
+    def around(self, app: Any) -> Any:
+        """The app, listened to."""
+
+        async def listening(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            status, media, body = 0, "", bytearray()
+
+            async def listen(message: Any) -> None:
+                nonlocal status, media
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                    headers = {k.lower(): v for k, v in message["headers"]}
+                    media = headers.get(b"content-type", b"").decode().split(";")[0]
+                elif message["type"] == "http.response.body" and media in {"application/json", "text/event-stream"}:
+                    body.extend(message.get("body", b""))
+                await send(message)
+
+            await app(scope, receive, listen)
+            self.record(scope["method"], scope["path"], status, media, bytes(body))
+
+        return listening
+
+    def record(self, method: str, path: str, status: int, media: str, body: bytes) -> None:
+        """Check one exchange; a HEAD or OPTIONS, and what OpenAI does not have, is not checked."""
+        template = find(method, path)
+        if template is None:
+            if status >= 500:
+                self.violations.append(f"{method} {path}: status {status}: {body[:300]!r}")
+            return
+        if status in OK:
+            self.exercised.add((method, template))
+        check = validator(method, template, status, media)
+        if check is None or not body:
+            return
+        if media == "text/event-stream":
+            values = [line[6:] for line in body.decode().splitlines() if line.startswith("data: ")]
+            documents = [json.loads(v) for v in values if v != "[DONE]"]
+            self.chunks += len(documents)
+            documents = [d for d in documents if "error" not in d or d.get("type")]
+        else:
+            documents = [json.loads(body)]
+            self.bodies += 1
+        for document in documents:
+            error = jsonschema.exceptions.best_match(check.iter_errors(document))
+            if error is not None:
+                where = "/".join(map(str, error.absolute_path))
+                self.violations.append(f"{method} {template} {status}: at '{where}': {error.message[:400]}")
