@@ -1,4 +1,5 @@
-"""Rewrite `requirements.lock`: versions and hashes for plain pip, no download addresses. Run by `make lock` (takes minutes).
+"""Rewrite `requirements.lock`: versions and hashes for plain pip, no download addresses. Run by `make lock` (takes
+minutes).
 
 torch has two files of one version, the CPU build and PyPI's own; the lock names the version once and lists both hashes.
 """
@@ -22,13 +23,32 @@ def main() -> None:
         python = f"{folder}/bin/python"
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "pip-tools"], check=True)
-        compile_lock = [f"{folder}/bin/pip-compile", "-q", "--extra=dev", "--generate-hashes", "--strip-extras", "--allow-unsafe"]
+        compile_lock = [
+            f"{folder}/bin/pip-compile",
+            "-q",
+            "--extra=dev",
+            "--generate-hashes",
+            "--strip-extras",
+            "--allow-unsafe",
+        ]
         quiet = ["--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-header"]
         files = ["-c", "constraints.txt", "-o", LOCK.name, "pyproject.toml"]
         subprocess.run([*compile_lock, *quiet, *files], check=True, cwd=ROOT)
         report = Path(folder, "report.json")
         pinned = (ROOT / "constraints.txt").read_text().strip()
-        dry = [python, "-m", "pip", "install", "-q", "--dry-run", "--no-deps", "--ignore-installed", "--report", str(report), pinned]
+        dry = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--dry-run",
+            "--no-deps",
+            "--ignore-installed",
+            "--report",
+            str(report),
+            pinned,
+        ]
         subprocess.run(dry, check=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""})
         public = json.loads(report.read_text())["install"][0]["download_info"]["archive_info"]["hashes"]["sha256"]
     LOCK.write_text(with_both_builds(LOCK.read_text(), pinned, public))

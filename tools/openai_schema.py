@@ -1,7 +1,9 @@
 """Cut OpenAI's API document down to the operations that Luthier serves: `tests/contract/openai.json`.
 
-Run as `python tools/openai_schema.py OPENAPI.yaml EXTRA.yaml`, where the first is OpenAI's document (MIT) and the second holds what is
-younger. Kept: the operations of `GROUPS`, every schema that they reach, and their examples. `nullable` becomes JSON Schema's own.
+Run as `python tools/openai_schema.py OPENAPI.yaml EXTRA.yaml`, where the first is OpenAI's document (MIT) and the
+second holds what is
+younger. Kept: the operations of `GROUPS`, every schema that they reach, and their examples. `nullable` becomes JSON
+Schema's own.
 """
 
 from __future__ import annotations
@@ -77,7 +79,9 @@ def plain(node: Any) -> Any:
     out = {
         k: plain(v)
         for k, v in node.items()
-        if not (k in {"description", "title", "example", "examples", "default", "x-oaiMeta"} and not isinstance(v, dict))
+        if not (
+            k in {"description", "title", "example", "examples", "default", "x-oaiMeta"} and not isinstance(v, dict)
+        )
         and k not in {"x-oaiMeta", "x-stainless-const", "nullable", "discriminator"}
     }
     if node.get("nullable") is True:

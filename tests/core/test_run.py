@@ -1,0 +1,42 @@
+import json
+import os
+
+from luthier.core.run import AdapterShape, Hyperparameters, RunFolder, RunSpec, write_atomic
+
+SPEC = RunSpec(
+    job_id="ftjob-a",
+    base_name="b",
+    base_sha256="00",
+    base_dir="/bases/00",
+    method="supervised",
+    hyperparameters=Hyperparameters(n_epochs=1, batch_size=2, learning_rate_multiplier=1.0, learning_rate=1e-3),
+    seed=7,
+    training_sha256="11",
+    validation_sha256=None,
+    context_tokens=128,
+    adapter=AdapterShape(rank=4, modules=("q_proj",)),
+)
+
+
+def test_a_spec_survives_json_and_is_stable():
+    assert RunSpec.from_json(SPEC.to_json()) == SPEC
+    assert RunSpec.from_json(SPEC.to_json()).to_json() == SPEC.to_json()
+
+
+def test_half_a_line_of_events_is_left_for_later(tmp_path):
+    run = RunFolder(tmp_path)
+    assert list(run.read_events()) == []
+    line = json.dumps({"kind": "started", "step": 0, "created_at": 1.0, "data": {}}).encode() + b"\n"
+    run.events.write_bytes(line + line[:10])
+    [(event, offset)] = run.read_events()
+    assert (event.kind, offset) == ("started", len(line))
+    run.events.write_bytes(line + line)
+    assert len(list(run.read_events(offset))) == 1
+
+
+def test_atomic_writing_leaves_nothing_else(tmp_path):
+    write_atomic(tmp_path / "fence", b"3")
+    write_atomic(tmp_path / "fence", b"4")
+    assert os.listdir(tmp_path) == ["fence"]
+    assert RunFolder(tmp_path).read_fence() == 4
+    assert RunFolder(tmp_path / "other").read_fence() == 0

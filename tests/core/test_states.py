@@ -1,0 +1,12 @@
+from luthier.core.states import FINAL, TRANSITIONS
+
+
+def test_every_state_reaches_an_end_and_ends_go_nowhere():
+    for status, following in TRANSITIONS.items():
+        assert (not following) == (status in FINAL)
+        assert following <= set(TRANSITIONS)
+        assert status in FINAL or following & FINAL
+
+
+def test_a_job_can_fail_and_be_cancelled_from_everywhere():
+    assert all({"failed", "cancelled"} <= f for s, f in TRANSITIONS.items() if s not in FINAL)
