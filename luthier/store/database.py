@@ -1,0 +1,101 @@
+"""The database: connections, transactions, its clock, its migrations. SQLite or PostgreSQL, by the same code.
+
+Knows no table by name; the verbs are in one module per noun beside this one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, extract, func, make_url, select
+from sqlalchemy.exc import OperationalError
+
+from luthier.core.errors import Unavailable
+
+BUSY_TIMEOUT_S: Final = 30
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+# Any number will do that nobody else's advisory lock in this database has.
+MIGRATION_LOCK: Final = 7_104_118
+
+
+class Database:
+    """One per process. Threads may share it."""
+
+    def __init__(self, url: str) -> None:
+        self.sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._engine = _sqlite_engine(url) if self.sqlite else create_engine(url, pool_size=16, pool_pre_ping=True)
+        self._reads = self._engine.execution_options(reads=True)
+        # SQLite lets one connection write and has the others poll with growing naps; a line here is faster and fairer.
+        self._writer: AbstractContextManager[object] = threading.Lock() if self.sqlite else nullcontext()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction that may write: all of it or nothing is kept. Never open one inside another."""
+        with self._writer, _translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, from one moment's state, and keeps no writer waiting."""
+        with _translated(), self._reads.begin() as connection:
+            yield connection
+
+    def now(self) -> float:
+        """Unix time by the clock that all processes on this database share: leases are compared with it."""
+        if self.sqlite:
+            return time.time()
+        with self.read() as connection:
+            return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
+
+    def migrate(self) -> None:
+        """Bring the tables up to this version, from any older one or from nothing."""
+        with self.transaction() as connection:
+            if not self.sqlite:  # two servers may start at once
+                connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            command.upgrade(migrations(connection), "head")
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._engine.dispose()
+
+
+def migrations(connection: Connection) -> Config:
+    """Alembic's configuration for a connection; `migrations/env.py` uses its transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url, pool_size=16, max_overflow=64, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and then writes may fail half-way; one that takes the write lock at once waits.
+        reads = connection.get_execution_options().get("reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable(f"the database does not answer: {error.orig}; nothing was changed, try again") from error

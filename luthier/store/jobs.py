@@ -1,0 +1,273 @@
+"""Rows of fine-tuning jobs: created, listed, claimed under a lease, moved from state to state.
+
+A claim takes the oldest unfinished job that nobody holds, and counts up its `fence`. Every later write of the claimer
+names that fence and does nothing when a newer claim, a cancellation or a final state has come between.
+Events, models and outbox rows ride in the commit of what they tell of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy import Connection, RowMapping, exists, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from luthier.core.jobs import Job, JobError, NewEvent
+from luthier.core.lists import Page, PageQuery
+from luthier.core.models import TunedModel
+from luthier.core.outbox import OutboxItem
+from luthier.core.states import FINAL, TRANSITIONS, JobStatus
+from luthier.store import events, models, outbox
+from luthier.store.database import Database
+from luthier.store.rows import columns, page, read, write
+from luthier.store.schema import job_metadata, jobs
+
+COLUMNS = columns(jobs, Job)
+
+
+class JobChanges(TypedDict, total=False):
+    """What a runner may set beside the status."""
+
+    resolved: dict[str, int | float]
+    estimated_finish: int | None
+    trained_tokens: int
+    result_files: list[str]
+    error: JobError
+    fine_tuned_model: str
+
+
+def create(database: Database, job: Job, *, said: Sequence[NewEvent] = ()) -> Job:
+    """Add a job with its first events."""
+    with database.transaction() as connection:
+        inserted = connection.execute(insert(jobs).values(**_row(write(job))).returning(jobs.c.pk))
+        pk = inserted.scalar_one()
+        if job.metadata:
+            rows = [
+                {"project_id": job.project_id, "key": key, "value": value, "job_pk": pk}
+                for key, value in job.metadata.items()
+            ]
+            connection.execute(insert(job_metadata), rows)
+        events.add(connection, job, said, now=job.created_at)
+    return job
+
+
+def get(database: Database, project_id: str, job_id: str) -> Job | None:
+    """The job, unless another project's."""
+    statement = select(*COLUMNS).where(jobs.c.id == job_id, jobs.c.project_id == project_id)
+    with database.read() as connection:
+        row = connection.execute(statement).mappings().first()
+    return _job(row) if row else None
+
+
+def list_page(
+    database: Database,
+    project_id: str,
+    query: PageQuery,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    plain: bool = False,
+) -> Page[Job]:
+    """The project's jobs; with all of `metadata`'s pairs, or with no metadata at all (`plain`)."""
+    owner = jobs.c.project_id == project_id
+    where: list[ColumnElement[bool]] = [jobs.c.metadata.is_(None)] if plain else []
+    if not metadata:
+        with database.read() as connection:
+            rows, more = page(connection, jobs, query, selected=COLUMNS, owner=owner, where=where)
+        return Page([_job(row) for row in rows], more)
+    # The first pair's index entries are walked in the list's order; the others are looked up per row.
+    (key, value), *others = metadata.items()
+    where += [job_metadata.c.project_id == project_id, job_metadata.c.key == key, job_metadata.c.value == value]
+    for key, value in others:
+        also = job_metadata.alias()
+        same = (also.c.project_id == project_id, also.c.key == key, also.c.value == value, also.c.job_pk == jobs.c.pk)
+        where.append(exists().where(*same))
+    with database.read() as connection:
+        rows, more = page(
+            connection,
+            jobs,
+            query,
+            selected=COLUMNS,
+            owner=owner,
+            where=where,
+            source=job_metadata.join(jobs, jobs.c.pk == job_metadata.c.job_pk),
+            position=job_metadata.c.job_pk,
+        )
+    return Page([_job(row) for row in rows], more)
+
+
+def claim(database: Database, owner: str, *, now: float, lease_s: float) -> Job | None:
+    """Take the oldest unfinished job whose lease is free or over; None when there is none. Paused ones stay."""
+    free = (
+        select(jobs.c.pk)
+        .where(jobs.c.finished_at.is_(None), jobs.c.paused.is_(False), jobs.c.lease_until < now)
+        .order_by(jobs.c.pk)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # SQLite has one writer and needs no such words
+    )
+    statement = (
+        update(jobs)
+        .where(jobs.c.pk == free.scalar_subquery())
+        .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1)
+        .returning(*COLUMNS)
+    )
+    with database.transaction() as connection:
+        row = connection.execute(statement).mappings().first()
+    return _job(row) if row else None
+
+
+def heartbeat(database: Database, job_id: str, fence: int, *, now: float, lease_s: float) -> Job | None:
+    """Hold the lease longer. None: it is lost, for the job was cancelled or claimed anew, so its trainer must stop.
+
+    A job that comes back `paused` is still held: stop its trainer, move it to `queued` and `release` it.
+    """
+    statement = update(jobs).where(*_held(job_id, fence)).values(lease_until=now + lease_s).returning(*COLUMNS)
+    with database.transaction() as connection:
+        row = connection.execute(statement).mappings().first()
+    return _job(row) if row else None
+
+
+def release(database: Database, job_id: str, fence: int) -> None:
+    """Give the lease back: anybody may claim the job at once."""
+    with database.transaction() as connection:
+        connection.execute(update(jobs).where(*_held(job_id, fence)).values(lease_owner=None, lease_until=0.0))
+
+
+def transition(
+    database: Database,
+    job_id: str,
+    fence: int,
+    from_status: JobStatus,
+    to_status: JobStatus,
+    *,
+    now: float,
+    said: Sequence[NewEvent] = (),
+    outbox_items: Sequence[OutboxItem] = (),
+    model: TunedModel | None = None,
+    **changes: Unpack[JobChanges],
+) -> Job | None:
+    """Move a held job on, with its events, its model and what is to be sent. None: it is no longer ours to move."""
+    if to_status not in TRANSITIONS[from_status]:
+        raise ValueError(f"no way leads from {from_status} to {to_status}")
+    statement = (
+        update(jobs)
+        .where(*_held(job_id, fence), jobs.c.status == from_status)
+        .values(status=to_status, **_ending(to_status, now), **_row(changes))
+        .returning(*COLUMNS)
+    )
+    with database.transaction() as connection:
+        row = connection.execute(statement).mappings().first()
+        if row is None:
+            return None
+        job = _job(row)
+        events.add(connection, job, said, now=int(now))
+        if model is not None:
+            models.add(connection, model)
+        outbox.insert_items(connection, outbox_items)
+    return job
+
+
+def change(
+    database: Database,
+    job_id: str,
+    fence: int,
+    *,
+    now: float,
+    said: Sequence[NewEvent] = (),
+    **changes: Unpack[JobChanges],
+) -> Job | None:
+    """Set what a runner learnt, and tell it, without moving the job. None: it is no longer ours to change."""
+    with database.transaction() as connection:
+        job = hold(connection, job_id, fence)
+        if job is None:
+            return None
+        if changes:
+            statement = update(jobs).where(jobs.c.id == job_id).values(**_row(changes)).returning(*COLUMNS)
+            job = _job(connection.execute(statement).mappings().one())
+        events.add(connection, job, said, now=int(now))
+    return job
+
+
+def add_events(database: Database, job_id: str, fence: int, said: Sequence[NewEvent], *, now: float) -> bool:
+    """Tell what happened; a key that the job has already is passed over. False: the job is no longer ours."""
+    return change(database, job_id, fence, now=now, said=said) is not None
+
+
+def request_cancel(
+    database: Database,
+    project_id: str,
+    job_id: str,
+    *,
+    now: float,
+    said: Sequence[NewEvent] = (),
+    outbox_items: Sequence[OutboxItem] = (),
+) -> Job | None:
+    """End an unfinished job as `cancelled`, whoever holds it. None when no such job is unfinished in this project.
+
+    The fence moves on, so the runner's next heartbeat tells it to stop.
+    """
+    statement = (
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.project_id == project_id, jobs.c.finished_at.is_(None))
+        .values(status="cancelled", fence=jobs.c.fence + 1, **_ending("cancelled", now))
+        .returning(*COLUMNS)
+    )
+    with database.transaction() as connection:
+        row = connection.execute(statement).mappings().first()
+        if row is None:
+            return None
+        job = _job(row)
+        events.add(connection, job, said, now=int(now))
+        outbox.insert_items(connection, outbox_items)
+    return job
+
+
+def set_paused(
+    database: Database, project_id: str, job_id: str, paused: bool, *, now: float, said: Sequence[NewEvent] = ()
+) -> Job | None:
+    """Pause or resume an unfinished job. None when none is there that is not so already."""
+    statement = (
+        update(jobs)
+        .where(
+            jobs.c.id == job_id,
+            jobs.c.project_id == project_id,
+            jobs.c.finished_at.is_(None),
+            jobs.c.paused.is_(not paused),
+        )
+        .values(paused=paused)
+        .returning(*COLUMNS)
+    )
+    with database.transaction() as connection:
+        row = connection.execute(statement).mappings().first()
+        if row is None:
+            return None
+        job = _job(row)
+        events.add(connection, job, said, now=int(now))
+    return job
+
+
+def hold(connection: Connection, job_id: str, fence: int) -> Job | None:
+    """Lock the job's row until the transaction ends. None: it is no longer ours."""
+    row = connection.execute(select(*COLUMNS).where(*_held(job_id, fence)).with_for_update()).mappings().first()
+    return _job(row) if row else None
+
+
+def _held(job_id: str, fence: int) -> tuple[ColumnElement[bool], ...]:
+    return (jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.finished_at.is_(None))
+
+
+def _ending(status: JobStatus, now: float) -> dict[str, Any]:
+    if status not in FINAL:
+        return {}
+    return {"finished_at": int(now), "lease_owner": None, "lease_until": 0.0, "estimated_finish": None}
+
+
+def _row(changes: Mapping[str, Any]) -> dict[str, Any]:
+    error = changes.get("error")
+    return {**changes, "error": asdict(error)} if isinstance(error, JobError) else dict(changes)
+
+
+def _job(row: RowMapping) -> Job:
+    error = row["error"]
+    return read(Job, {**row, "error": JobError(**error) if error else None})

@@ -1,0 +1,82 @@
+"""Rows of checkpoint permissions: which other projects may call a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert, select
+
+from luthier.core.lists import Page, PageQuery
+from luthier.core.models import Permission
+from luthier.store.database import Database
+from luthier.store.rows import columns, page, read, write
+from luthier.store.schema import checkpoint_permissions, projects
+
+COLUMNS = columns(checkpoint_permissions, Permission)
+
+
+def create(database: Database, permissions: Sequence[Permission]) -> list[Permission]:
+    """Grant; a project that was granted already keeps its row. Answers the rows that stand, in the order asked."""
+    granted: list[Permission] = []
+    with database.transaction() as connection:
+        for permission in permissions:
+            standing = select(*COLUMNS).where(
+                checkpoint_permissions.c.checkpoint == permission.checkpoint,
+                checkpoint_permissions.c.project_id == permission.project_id,
+            )
+            row = connection.execute(standing).mappings().first()
+            if row is None:
+                connection.execute(insert(checkpoint_permissions).values(**write(permission)))
+            granted.append(read(Permission, row) if row else permission)
+    return granted
+
+
+def unknown_projects(database: Database, organization_id: str, project_ids: Sequence[str]) -> list[str]:
+    """Which of these are no projects of the organisation."""
+    with database.read() as connection:
+        known = set(
+            connection.scalars(
+                select(projects.c.id).where(
+                    projects.c.organization_id == organization_id, projects.c.id.in_(project_ids)
+                )
+            )
+        )
+    return [project_id for project_id in project_ids if project_id not in known]
+
+
+def list_page(
+    database: Database, owner_project_id: str, checkpoint: str, query: PageQuery, *, project_id: str | None = None
+) -> Page[Permission]:
+    """Who may call the owner's checkpoint."""
+    table = checkpoint_permissions
+    with database.read() as connection:
+        rows, more = page(
+            connection,
+            table,
+            query,
+            selected=COLUMNS,
+            owner=(table.c.owner_project_id == owner_project_id) & (table.c.checkpoint == checkpoint),
+            where=[table.c.project_id == project_id] if project_id is not None else [],
+        )
+    return Page([read(Permission, row) for row in rows], more)
+
+
+def allows(database: Database, checkpoint: str, project_id: str) -> bool:
+    """Whether the project was granted the checkpoint."""
+    statement = select(checkpoint_permissions.c.pk).where(
+        checkpoint_permissions.c.checkpoint == checkpoint, checkpoint_permissions.c.project_id == project_id
+    )
+    with database.read() as connection:
+        return connection.scalar(statement) is not None
+
+
+def delete(database: Database, owner_project_id: str, checkpoint: str, permission_id: str) -> bool:
+    """Take a permission back. False when there is no such one."""
+    statement = delete_from(checkpoint_permissions).where(
+        checkpoint_permissions.c.id == permission_id,
+        checkpoint_permissions.c.checkpoint == checkpoint,
+        checkpoint_permissions.c.owner_project_id == owner_project_id,
+    )
+    with database.transaction() as connection:
+        return connection.execute(statement).rowcount > 0

@@ -1,0 +1,333 @@
+"""All tables. Knows no verbs: each noun's module beside this one has those.
+
+Every table counts its rows by `pk`, an integer that grows; lists page by it, so a page costs the same at any depth.
+What users delete keeps a row with `deleted_at`; its bytes go. After a change here run `python tools/migration.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts rows by itself only in a column that is exactly INTEGER; its integers have 64 bits anyway.
+BIG: Final = BigInteger().with_variant(Integer(), "sqlite")
+# A Python None becomes NULL, never the JSON text `null`.
+DOCUMENT: Final = JSON(none_as_null=True)
+
+
+def _pk() -> Column[int]:
+    return Column("pk", BIG, primary_key=True, autoincrement=True)
+
+
+def _id() -> Column[str]:
+    return Column("id", String(64), nullable=False, unique=True)
+
+
+def _project() -> Column[str]:
+    return Column("project_id", String(64), ForeignKey("projects.id"), nullable=False)
+
+
+def _created() -> Column[int]:
+    return Column("created_at", BIG, nullable=False)
+
+
+organizations = Table("organizations", metadata, _pk(), _id(), Column("name", Text, nullable=False), _created())
+
+projects = Table(
+    "projects",
+    metadata,
+    _pk(),
+    _id(),
+    Column("organization_id", String(64), ForeignKey("organizations.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    _created(),
+    Column("archived_at", BIG),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("name", Text, nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("hint", String(8), nullable=False),
+    Column("scopes", DOCUMENT, nullable=False),
+    _created(),
+    Column("last_used_at", BIG),
+    Column("expires_at", BIG),
+    Column("revoked_at", BIG),
+    Index(None, "project_id", "pk"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("size_bytes", BIG, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("blob", Text, nullable=False),
+    _created(),
+    Column("expires_at", BIG),
+    Column("status", String(16), nullable=False),
+    Column("status_details", Text),
+    Column("deleted_at", BIG),
+    # A deleted file's bytes go after its row is marked; this says that they are gone.
+    Column("purged_at", BIG),
+    Index(
+        "ix_files_live",
+        "project_id",
+        "pk",
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "ix_files_live_purpose",
+        "project_id",
+        "purpose",
+        "pk",
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "ix_files_expiring",
+        "expires_at",
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "ix_files_to_purge",
+        "deleted_at",
+        sqlite_where=text("purged_at IS NULL"),
+        postgresql_where=text("purged_at IS NULL"),
+    ),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("size_bytes", BIG, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    _created(),
+    Column("expires_at", BIG, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("file_expires_after_s", BIG),
+    Column("file_id", String(64)),
+    Index(
+        "ix_uploads_pending",
+        "expires_at",
+        sqlite_where=text("status = 'pending'"),
+        postgresql_where=text("status = 'pending'"),
+    ),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("upload_id", String(64), ForeignKey("uploads.id"), nullable=False, index=True),
+    Column("size_bytes", BIG, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("blob", Text, nullable=False),
+    _created(),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("organization_id", String(64), nullable=False),
+    Column("organization", Text, nullable=False),
+    _created(),
+    Column("status", String(32), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("method", String(32), nullable=False),
+    Column("hyperparameters", DOCUMENT, nullable=False),
+    Column("resolved", DOCUMENT),
+    Column("seed", BIG, nullable=False),
+    Column("training_file", String(64), nullable=False),
+    Column("validation_file", String(64)),
+    Column("suffix", Text),
+    Column("metadata", DOCUMENT),
+    Column("integrations", DOCUMENT, nullable=False),
+    Column("estimated_finish", BIG),
+    Column("finished_at", BIG),
+    Column("trained_tokens", BIG),
+    Column("result_files", DOCUMENT, nullable=False),
+    Column("error", DOCUMENT),
+    Column("fine_tuned_model", Text),
+    Column("paused", Boolean, nullable=False, server_default=false()),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_owner", Text),
+    Column("lease_until", Float, nullable=False, server_default="0"),
+    Index(None, "project_id", "pk"),
+    # The list filter `metadata=null`.
+    Index(
+        "ix_jobs_plain",
+        "project_id",
+        "pk",
+        sqlite_where=text("metadata IS NULL"),
+        postgresql_where=text("metadata IS NULL"),
+    ),
+    # What a claim looks through: as many rows as jobs are unfinished, however many there were.
+    Index(
+        "ix_jobs_unfinished",
+        "pk",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+)
+
+# Metadata once more, as an index: the filter `metadata[k]=v` walks this key in the list's own order.
+job_metadata = Table(
+    "job_metadata",
+    metadata,
+    Column("project_id", String(64), ForeignKey("projects.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(512), primary_key=True),
+    Column("job_pk", BIG, ForeignKey("jobs.pk"), primary_key=True),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    Column("key", String(128)),
+    _created(),
+    Column("level", String(8), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("data", DOCUMENT, nullable=False),
+    Index(None, "job_id", "pk"),
+    # A resumed trainer says its last words again; a job keeps them once. Events without a key may repeat.
+    UniqueConstraint("job_id", "key"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    _created(),
+    Column("model", Text, nullable=False),
+    Column("step", BIG, nullable=False),
+    Column("metrics", DOCUMENT, nullable=False),
+    # A resumed trainer reports a checkpoint again.
+    UniqueConstraint("job_id", "step"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    _pk(),
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _project(),
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("base", Text, nullable=False),
+    Column("base_sha256", String(64), nullable=False),
+    Column("adapter", Text, nullable=False),
+    _created(),
+    Column("step", BIG),
+    Column("deleted_at", BIG),
+    Index(None, "project_id", "pk"),
+)
+
+checkpoint_permissions = Table(
+    "checkpoint_permissions",
+    metadata,
+    _pk(),
+    _id(),
+    Column("checkpoint", Text, nullable=False),
+    Column("owner_project_id", String(64), ForeignKey("projects.id"), nullable=False),
+    _project(),
+    _created(),
+    # Granting twice grants once.
+    UniqueConstraint("checkpoint", "project_id"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("name", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event_types", DOCUMENT, nullable=False),
+    Column("secret", Text, nullable=False),
+    # After a rotation the old secret signs too, until then.
+    Column("old_secret", Text),
+    Column("old_secret_until", BIG),
+    _created(),
+    Column("updated_at", BIG),
+    Index(None, "project_id", "pk"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("kind", String(16), nullable=False),
+    Column("event_type", String(64), nullable=False),
+    Column("payload", DOCUMENT, nullable=False),
+    _created(),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", Float, nullable=False),
+    Column("delivered_at", BIG),
+    Column("given_up_at", BIG),
+    Column("last_error", Text),
+    Index(
+        "ix_outbox_due",
+        "next_attempt_at",
+        sqlite_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+        postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+    ),
+)

@@ -1,0 +1,55 @@
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select, text
+
+from luthier.core.errors import Unavailable
+from luthier.store.database import Database
+from luthier.store.schema import metadata, organizations
+
+
+def test_migrations_make_the_schema(database):
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_twice_changes_nothing(database):
+    database.migrate()
+
+
+def test_a_failed_transaction_leaves_nothing(database):
+    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
+        connection.execute(organizations.insert().values(id="org-1", name="acme", created_at=1))
+        _ = 1 / 0
+    with database.read() as connection:
+        assert connection.execute(select(organizations)).all() == []
+
+
+def test_reading_goes_on_while_another_writes(database):
+    with database.transaction() as writer:
+        writer.execute(organizations.insert().values(id="org-1", name="acme", created_at=1))
+        with database.read() as reader:
+            assert reader.execute(select(organizations)).all() == []
+
+
+def test_writers_wait_for_each_other(database):
+    def add(number):
+        for i in range(20):
+            with database.transaction() as connection:
+                connection.execute(organizations.insert().values(id=f"org-{number}-{i}", name="", created_at=1))
+
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as connection:
+        assert connection.scalar(select(text("count(*)")).select_from(organizations)) == 160
+
+
+def test_a_database_that_cannot_be_opened_says_so(tmp_path):
+    with pytest.raises(Unavailable, match="database does not answer"):
+        Database(f"sqlite:///{tmp_path}/no/such/folder.db").migrate()
