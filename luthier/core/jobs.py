@@ -16,7 +16,7 @@ Asked = Literal["auto"] | int | float
 
 @dataclass(frozen=True)
 class JobError:
-    """Why a job failed, in OpenAI's code and words; `param` is `training_file` or `validation_file`, if one is to blame."""
+    """Why a job failed, in OpenAI's code and words; `param` names the file that is to blame, if one is."""
 
     code: str
     message: str

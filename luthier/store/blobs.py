@@ -56,7 +56,7 @@ class Blobs:
     def read(self, key: str, sha256: str) -> Iterator[bytes]:
         """The blob's bytes, in chunks of about `CHUNK_BYTES`.
 
-        Errors: `NotFound` at once when there is none; `Unavailable` at the end when the bytes read do not have this hash.
+        Errors: `NotFound` at once when there is none; `Unavailable` at the end when they do not have this hash.
         """
         with _translated(key):
             found = obstore.get(self._store, key)
@@ -83,7 +83,7 @@ class Blobs:
 
 
 class BlobWriter:
-    """One blob being written. It exists once `close` returns; left before that, the `with` block leaves nothing behind."""
+    """One blob being written. It exists once `close` returns; a `with` block left before that leaves nothing."""
 
     def __init__(self, store: ObjectStore, key: str, folder: Path | None) -> None:
         self._key = key

@@ -15,7 +15,7 @@ from luthier.store.schema import job_events
 
 
 def add(connection: Connection, job: Job, said: Sequence[NewEvent], *, now: int) -> None:
-    """Add the events whose keys the job lacks. The caller holds the job's row, so nobody adds between look and write."""
+    """Add the events whose keys the job lacks. The caller holds the job's row: nobody adds between look and write."""
     keys = [event.key for event in said if event.key is not None]
     known: set[str | None] = set()
     if keys:

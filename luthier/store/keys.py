@@ -20,7 +20,7 @@ _PROJECT_COLUMNS = [
 
 
 def create_first(database: Database, project: Project, *, name: str) -> Project:
-    """The first project, with its organisation: `project` when there was none. `name` is the organisation's from now on."""
+    """The first project, with its organisation, called `name` from now on: `project` when there was none."""
     with database.transaction() as connection:
         first = connection.execute(select(*_PROJECT_COLUMNS).select_from(_PROJECTS).order_by(projects.c.pk).limit(1))
         row = first.mappings().first()

@@ -21,9 +21,13 @@ def test_migrating_twice_changes_nothing(database):
 
 
 def test_a_failed_transaction_leaves_nothing(database):
-    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
-        connection.execute(organizations.insert().values(id="org-1", name="acme", created_at=1))
-        _ = 1 / 0
+    def add_and_stumble():
+        with database.transaction() as connection:
+            connection.execute(organizations.insert().values(id="org-1", name="acme", created_at=1))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        add_and_stumble()
     with database.read() as connection:
         assert connection.execute(select(organizations)).all() == []
 
