@@ -14,6 +14,7 @@ PREFIXES: Final = {
     "job": "ftjob-",
     "event": "ftevent-",
     "checkpoint": "ftckpt_",
+    "model": "model_",
     "permission": "cp_",
     "upload": "upload_",
     "part": "part_",

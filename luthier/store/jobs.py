@@ -97,11 +97,14 @@ def list_page(
     return Page([_job(row) for row in rows], more)
 
 
-def claim(database: Database, owner: str, *, now: float, lease_s: float) -> Job | None:
-    """Take the oldest unfinished job whose lease is free or over; None when there is none. Paused ones stay."""
+def claim(
+    database: Database, owner: str, statuses: Sequence[JobStatus], *, now: float, lease_s: float
+) -> Job | None:
+    """Take the oldest job in one of `statuses` whose lease is free or over; None when there is none. Paused ones stay."""
     free = (
         select(jobs.c.pk)
         .where(jobs.c.finished_at.is_(None), jobs.c.paused.is_(False), jobs.c.lease_until < now)
+        .where(jobs.c.status.in_(statuses))
         .order_by(jobs.c.pk)
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite has one writer and needs no such words
