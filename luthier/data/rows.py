@@ -1,0 +1,102 @@
+"""Token rows: what a trainer sees of an example. Owns which tokens are learnt; knows no batches, no model.
+
+A row is token ids and, for each, the weight of predicting it from those before it: 1 for what the assistant says and
+for its end-of-turn token, 0 for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+
+from luthier.core.errors import InvalidRequest
+from luthier.data.base_folder import BaseFolder
+from luthier.data.chats import Chat, Completion, Example, Preference
+from luthier.data.template import ChatTemplate, Rendered, Span
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Ids and weights of the same length; `cut` tokens were left off at the context's end."""
+
+    ids: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    cut: int = 0
+
+    @property
+    def trained(self) -> int:
+        """How many tokens are learnt."""
+        return int(np.count_nonzero(self.weights))
+
+
+class Rows:
+    """Makes rows with one base model's tokenizer and template: one row of a chat or completion, two of a preference."""
+
+    def __init__(self, base: BaseFolder, context_tokens: int) -> None:
+        facts = base.read_facts()
+        self._template = ChatTemplate.of(base)
+        self._tokenizer: Tokenizer = Tokenizer.from_file(str(base.tokenizer))
+        self._context_tokens = context_tokens
+        self._special = frozenset(i for i, t in self._tokenizer.get_added_tokens_decoder().items() if t.special)
+        self._eos = _id_of(self._tokenizer, facts.eos_token)
+        self._bos = _id_of(self._tokenizer, facts.bos_token) if facts.adds_bos and facts.bos_token else None
+
+    def encode(self, examples: Sequence[tuple[int, Example]]) -> list[tuple[Row, ...]]:
+        """The rows of each numbered example; all texts go to the tokenizer in one call.
+
+        Errors: `InvalidRequest`, naming the example that the template refuses.
+        """
+        rendered: list[list[Rendered]] = []
+        for number, example in examples:
+            try:
+                rendered.append(self._render(example))
+            except InvalidRequest as error:
+                raise InvalidRequest(f"Example {number}, {error.message}") from error
+        texts = [r.text for group in rendered for r in group]
+        encodings = iter(self._tokenizer.encode_batch(texts, add_special_tokens=False))
+        return [tuple(self._row(r, next(encodings)) for r in group) for group in rendered]
+
+    def _render(self, example: Example) -> list[Rendered]:
+        match example:
+            case Completion(prompt, completion):
+                return [Rendered(prompt + completion, (Span(len(prompt), len(prompt) + len(completion)),), True)]
+            case Preference(preferred, rejected):
+                return [self._render_chat(preferred), self._render_chat(rejected)]
+            case Chat():
+                return [self._render_chat(example)]
+
+    def _render_chat(self, chat: Chat) -> Rendered:
+        return self._template.render_answers(
+            chat.messages, chat.trained, chat.tools, parallel_tool_calls=chat.parallel_tool_calls
+        )
+
+    def _row(self, rendered: Rendered, encoding: Encoding) -> Row:
+        """A token is learnt when it lies within a span; one that begins before it is the prompt's."""
+        ids = np.asarray(encoding.ids, np.int32)
+        weights = np.zeros(len(ids), np.float32)
+        bounds = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
+        starts, ends = bounds[:, 0], bounds[:, 1]
+        for span in rendered.spans:
+            weights[(starts >= span.start) & (ends <= span.end)] = 1.0
+        learnt = np.flatnonzero(weights)
+        if len(learnt) and rendered.ends_open and int(ids[learnt[-1]]) not in self._special:
+            # Nothing in the text ends this answer, so the model must learn to: generation stops at EOS.
+            upto = learnt[-1] + 1
+            ids, weights = np.append(ids[:upto], np.int32(self._eos)), np.append(weights[:upto], np.float32(1))
+        if self._bos is not None and (len(ids) == 0 or ids[0] != self._bos):
+            ids, weights = np.insert(ids, 0, self._bos), np.insert(weights, 0, 0.0)
+        if len(weights):
+            weights[0] = 0.0  # nothing comes before the first token
+        limit = self._context_tokens
+        return Row(ids[:limit], weights[:limit], max(0, len(ids) - limit))
+
+
+def _id_of(tokenizer: Tokenizer, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise InvalidRequest(f'the base model\'s tokenizer has no token "{token}"; its facts.json names it')
+    return found
