@@ -6,6 +6,7 @@
     events.jsonl          what the trainer did, one `RunEvent` a line, appended
     metrics.csv           OpenAI's result-file columns
     checkpoints/step-N/   adapter (PEFT's safetensors layout), optimiser, RNG, position in the data
+    probe.json            what the trained model thinks of a few rows: the served one is held against it
     adapter/              the result; there when training is complete
     fence                 the newest claim's number; a trainer started under an older one writes nothing
     trainer.log           stdout and stderr of the trainer
@@ -129,6 +130,10 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
+
+    @property
+    def probe(self) -> Path:
+        return self.path / "probe.json"
 
     @property
     def adapter(self) -> Path:

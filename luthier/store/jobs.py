@@ -100,7 +100,10 @@ def list_page(
 def claim(
     database: Database, owner: str, statuses: Sequence[JobStatus], *, now: float, lease_s: float
 ) -> Job | None:
-    """Take the oldest job in one of `statuses` whose lease is free or over; None when there is none. Paused ones stay."""
+    """Take the oldest job in one of `statuses` whose lease is free or over; None when there is none.
+
+    Paused ones stay.
+    """
     free = (
         select(jobs.c.pk)
         .where(jobs.c.finished_at.is_(None), jobs.c.paused.is_(False), jobs.c.lease_until < now)

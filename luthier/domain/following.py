@@ -1,0 +1,56 @@
+"""Passes on to a job what its trainer says in the run folder, each thing once. Knows no process."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from luthier.core.errors import JobFailed
+from luthier.core.run import RunEvent, RunSpec
+from luthier.domain import progress
+from luthier.domain.held import Held
+
+LAST_EPOCHS: Final = 3  # whose ends stay usable, as at OpenAI
+
+
+class EventReader:
+    """Passes a run's events on to the job, each once."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self._offset = 0
+        self._first: RunEvent | None = None
+        self._steps_per_epoch = 0
+        self.trained_tokens = 0
+        self.failure: JobFailed | None = None
+
+    def forward(self) -> None:
+        """Pass on what is new."""
+        if self._held.run.events.exists() and self._held.run.events.stat().st_size < self._offset:
+            self._offset = 0  # a resumed trainer cut its file back to its checkpoint
+        spec = self._held.run.read_spec()
+        for event, offset in self._held.run.read_events(self._offset):
+            self._offset = offset
+            self._take(spec, event)
+
+    def _take(self, spec: RunSpec, event: RunEvent) -> None:
+        held = self._held
+        match event.kind:
+            case "started":
+                self._steps_per_epoch = int(str(event.data["steps_per_epoch"]))
+            case "checkpoint":
+                total = self._steps_per_epoch * spec.hyperparameters.n_epochs
+                if event.step > total - LAST_EPOCHS * self._steps_per_epoch:
+                    held.add_checkpoint(spec, event)
+            case "finished":
+                self.trained_tokens = int(str(event.data["trained_tokens"]))
+            case "failed":
+                code, message, param = progress.failure_of(event.data)
+                self.failure = JobFailed(message, code=code, param=param)
+            case "metrics":
+                self._first = self._first or event
+                estimate = progress.finish_estimate(
+                    event, started_at=self._first.created_at, first_step=self._first.step
+                )
+                held.tell(event, estimate)
+            case "warning":
+                held.tell(event, None)

@@ -1,0 +1,155 @@
+"""Runs jobs to a final state: claims them under a lease, and lets go of none before it is done. No HTTP, no torch.
+
+Two workers, so that a long training keeps no other job's files from being checked. What each does is the same after
+any crash: a claim starts a job's leg from what the run folder and the rows say.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from anyio.from_thread import BlockingPortal
+
+from luthier.compute.base import Compute
+from luthier.core.errors import JobFailed, LuthierError
+from luthier.core.ids import random_text
+from luthier.core.jobs import Job, NewEvent
+from luthier.core.run import RunFolder
+from luthier.core.states import JobStatus
+from luthier.domain.following import EventReader
+from luthier.domain.held import BEAT_S, LEASE_S, Held, LeaseLost
+from luthier.domain.platform import Platform
+from luthier.domain.publishing import publish
+from luthier.domain.validation import public_hyperparameters, validate
+from luthier.store import jobs
+
+POLL_S: Final = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+class Runner:
+    """Both workers, as threads of this process. `wake` tells them of a new job sooner than they would look."""
+
+    def __init__(self, platform: Platform, compute: Compute, portal: BlockingPortal) -> None:
+        self._platform = platform
+        self._compute = compute
+        self._portal = portal
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
+        self._stopping = threading.Event()
+        self._news = {"validate": threading.Event(), "train": threading.Event()}
+        self._threads = [
+            threading.Thread(target=self._work, args=("validate", ("validating_files",), self._validate), daemon=True),
+            threading.Thread(target=self._work, args=("train", ("queued", "running"), self._train), daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to work."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop trainers at their next step, let go of their jobs, and return when that is done."""
+        self._stopping.set()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
+
+    def wake(self) -> None:
+        """Look for work now."""
+        for news in self._news.values():
+            news.set()
+
+    def _work(self, name: str, statuses: tuple[JobStatus, ...], leg: Callable[[Held], None]) -> None:
+        database = self._platform.database
+        while not self._stopping.is_set():
+            try:
+                job = jobs.claim(database, self._owner, statuses, now=database.now(), lease_s=LEASE_S)
+                if job is None:
+                    self._news[name].wait(BEAT_S)
+                    self._news[name].clear()
+                else:
+                    self._one(job, leg)
+            except LuthierError as error:  # the database is away: the job's lease runs out and it is claimed again
+                log.error("runner cannot reach its store", worker=name, error=error.message)
+                self._stopping.wait(BEAT_S)
+
+    def _one(self, job: Job, leg: Callable[[Held], None]) -> None:
+        held = Held(self._platform, job)
+        try:
+            leg(held)
+        except LeaseLost:
+            log.info("job let go", job=job.id)
+        except JobFailed as error:
+            held.fail(error)
+        except LuthierError as error:
+            held.fail(JobFailed(error.message, code="server_error"))
+        except Exception as error:  # the thread's edge: the job fails in words, the traceback is logged
+            log.exception("job failed unexpectedly", job=job.id)
+            held.fail(JobFailed(f"The job failed due to an internal error: {error!r}", code="server_error"))
+
+    def _validate(self, held: Held) -> None:
+        platform = self._platform
+        with held.kept_alive():
+            found = validate(held.job, held.run, platform.database, platform.blobs, platform.bases)
+        queued = NewEvent("queued", "Files validated, moving job to queued state")
+        held.move(
+            "validating_files",
+            "queued",
+            said=[*found.said, queued],
+            resolved=public_hyperparameters(found.hyperparameters),
+        )
+        held.release()
+        self._news["train"].set()
+
+    def _train(self, held: Held) -> None:
+        if held.job.status == "queued":
+            held.move("queued", "running", said=[NewEvent("started", "Fine-tuning job started")])
+        if not held.run.adapter.exists():
+            self._compute.start(held.run, held.job.fence)
+        try:
+            trained = self._follow(held)
+        except LeaseLost:
+            self._compute.stop(held.run)
+            raise
+        if trained is None:
+            return
+        with held.kept_alive():
+            published = publish(held.job, held.run, self._platform, self._portal)
+        held.succeed(published, trained)
+
+    def _follow(self, held: Held) -> int | None:
+        """Pass on what the trainer says until it is done: tokens trained. None: paused, or we are to stop."""
+        reader = EventReader(held)
+        while True:
+            held.beat()
+            if held.job.paused or self._stopping.is_set():
+                self._compute.stop(held.run)
+                reader.forward()
+                words = "Job paused; its training goes on from the last step when it is resumed"
+                said = [NewEvent(f"paused-{held.job.fence}", words)] if held.job.paused else []
+                held.move("running", "queued", said=said)
+                held.release()
+                return None
+            state = self._compute.poll(held.run)
+            reader.forward()
+            if state == "finished":
+                return reader.trained_tokens
+            if state != "running":
+                raise reader.failure or JobFailed(
+                    f"The trainer ended without a result. Its last words: {last_words(held.run)}", code="server_error"
+                )
+            time.sleep(POLL_S)
+
+
+def last_words(run: RunFolder, length: int = 500) -> str:
+    """The end of a trainer's log."""
+    if not run.log.exists():
+        return "none"
+    return run.log.read_text(errors="replace").strip()[-length:] or "none"

@@ -1,0 +1,149 @@
+"""A job's first leg: its files become a run folder, checked line by line, with every hyperparameter a number.
+
+Knows no trainer and no lease. Doing it twice does no harm: everything is written anew.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from luthier.core import hyper
+from luthier.core.errors import JobFailed
+from luthier.core.files import FileObject
+from luthier.core.jobs import Asked, Job, NewEvent
+from luthier.core.run import Hyperparameters, RunFolder, RunSpec, write_atomic
+from luthier.data.base_folder import BaseFolder
+from luthier.data.chats import DataFile, Which
+from luthier.data.receipt import Summary, check
+from luthier.domain.bases import Bases
+from luthier.store import files
+from luthier.store.blobs import Blobs
+from luthier.store.database import Database
+
+MAX_CONTEXT_TOKENS: Final = 2048  # of one training row; a base that sees less sets its own limit
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What a job's validation found: its numbers, and what its user should know."""
+
+    hyperparameters: Hyperparameters
+    said: list[NewEvent]
+
+
+def validate(job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: Bases) -> Validated:
+    """Check the job's files and write everything that its trainer needs.
+
+    Errors: `JobFailed` for files that will not do; `Unavailable` for a base model that cannot be had.
+    """
+    run.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    base = bases.pull(job.model)
+    facts = base.read_facts()
+    context_tokens = min(facts.context_tokens, MAX_CONTEXT_TOKENS)
+    training = _bring(job, "training", job.training_file, run.training, database, blobs)
+    summary = check(_named(run.training, "training", training), base, job.method, context_tokens, receipt=run.receipt)
+    said = _cuts("training", summary, context_tokens)
+    validation = None
+    if job.validation_file is not None:
+        validation = _bring(job, "validation", job.validation_file, run.validation, database, blobs)
+        checked = check(_named(run.validation, "validation", validation), base, job.method, context_tokens)
+        said += _cuts("validation", checked, context_tokens)
+    resolved = hyper.resolve(
+        examples=summary.examples,
+        parameters=facts.parameters,
+        n_epochs=_whole(job.hyperparameters.get("n_epochs")),
+        batch_size=_whole(job.hyperparameters.get("batch_size")),
+        learning_rate_multiplier=_number(job.hyperparameters.get("learning_rate_multiplier")),
+        beta=_number(job.hyperparameters.get("beta")),
+        dpo=job.method == "dpo",
+    )
+    _write_spec(job, run, base, resolved, context_tokens, training, validation)
+    return Validated(resolved, said)
+
+
+def public_hyperparameters(resolved: Hyperparameters) -> dict[str, int | float]:
+    """The numbers under OpenAI's names; what OpenAI does not have is left out."""
+    names = ("n_epochs", "batch_size", "learning_rate_multiplier", "beta")
+    return {name: value for name, value in asdict(resolved).items() if name in names and value is not None}
+
+
+def _write_spec(
+    job: Job,
+    run: RunFolder,
+    base: BaseFolder,
+    resolved: Hyperparameters,
+    context_tokens: int,
+    training: FileObject,
+    validation: FileObject | None,
+) -> None:
+    facts = base.read_facts()
+    spec = RunSpec(
+        job_id=job.id,
+        base_name=facts.name,
+        base_sha256=facts.sha256,
+        base_dir=str(base.path),
+        method=job.method,
+        hyperparameters=resolved,
+        seed=job.seed,
+        training_sha256=training.sha256,
+        validation_sha256=validation.sha256 if validation else None,
+        context_tokens=context_tokens,
+    )
+    write_atomic(run.spec, spec.to_json().encode())
+
+
+def _bring(job: Job, which: Which, file_id: str, target: Path, database: Database, blobs: Blobs) -> FileObject:
+    """Copy a file's bytes into the run folder, checked against their hash on the way."""
+    file = files.get(database, job.project_id, file_id)
+    if file is None:
+        raise JobFailed(
+            f"The job failed because its {which} file {file_id} was deleted before it was read.",
+            code=f"invalid_{which}_file",
+            param=f"{which}_file",
+        )
+    temporary = target.with_name(f".{target.name}.tmp")
+    with temporary.open("wb") as copy:
+        for chunk in blobs.read(file.blob, file.sha256):
+            copy.write(chunk)
+        copy.flush()
+        os.fsync(copy.fileno())
+    temporary.rename(target)
+    return file
+
+
+def _named(path: Path, which: Which, file: FileObject) -> DataFile:
+    return DataFile(path, which, file.id)
+
+
+def _cuts(which: Which, summary: Summary, context_tokens: int) -> list[NewEvent]:
+    said = []
+    if summary.cut_lines:
+        said.append(
+            NewEvent(
+                f"{which}-cut",
+                f"{summary.cut_lines} example(s) of the {which} file are longer than {context_tokens} tokens; "
+                f"{summary.cut_tokens} tokens past the end are cut.",
+                "warn",
+            )
+        )
+    if summary.dropped_lines:
+        said.append(
+            NewEvent(
+                f"{which}-dropped",
+                f"{summary.dropped_lines} example(s) of the {which} file have nothing to learn in them and are "
+                "passed over.",
+                "warn",
+            )
+        )
+    return said
+
+
+def _number(asked: Asked | None) -> float | None:
+    return float(asked) if isinstance(asked, (int, float)) else None
+
+
+def _whole(asked: Asked | None) -> int | None:
+    return int(asked) if isinstance(asked, (int, float)) else None
