@@ -52,6 +52,11 @@ class Settings:
         return self.blobs_url or (self.data / "blobs").as_uri()
 
     @property
+    def key_file(self) -> Path:
+        """Where the first key is kept for client commands on this machine."""
+        return self.data / "api_key"
+
+    @property
     def runs(self) -> Path:
         """Where run folders lie."""
         return self.data / "runs"

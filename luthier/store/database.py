@@ -55,6 +55,11 @@ class Database:
         with self.read() as connection:
             return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
 
+    def ping(self) -> None:
+        """Errors: `Unavailable` when the database does not answer."""
+        with self.read() as connection:
+            connection.execute(select(1))
+
     def migrate(self) -> None:
         """Bring the tables up to this version, from any older one or from nothing."""
         with self.transaction() as connection:

@@ -54,7 +54,7 @@ def has_keys(database: Database, project_id: str) -> bool:
 
 def find(database: Database, sha256: str) -> tuple[ApiKey, Project] | None:
     """The key of this hash, whatever its state, and its project."""
-    labelled = [column.label(f"project_{column.name}") for column in _PROJECT_COLUMNS]
+    labelled = [column.label(f"of_{column.name}") for column in _PROJECT_COLUMNS]
     statement = (
         select(*columns(api_keys, ApiKey), *labelled)
         .select_from(api_keys.join(_PROJECTS, projects.c.id == api_keys.c.project_id))
@@ -62,7 +62,7 @@ def find(database: Database, sha256: str) -> tuple[ApiKey, Project] | None:
     )
     with database.read() as connection:
         row = connection.execute(statement).mappings().first()
-    return (_key(row), read(Project, {c.name: row[f"project_{c.name}"] for c in _PROJECT_COLUMNS})) if row else None
+    return (_key(row), read(Project, {c.name: row[f"of_{c.name}"] for c in _PROJECT_COLUMNS})) if row else None
 
 
 def used(database: Database, key_id: str, *, now: int) -> None:

@@ -1,0 +1,84 @@
+"""Errors in OpenAI's envelope: `{"error": {message, type, param, code}}`. All answers but successes are made here."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from luthier.api.invalid import explain
+from luthier.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    LuthierError,
+    NotFound,
+    RateLimited,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+
+STATUS: Final[dict[type[LuthierError], HTTPStatus]] = {
+    InvalidRequest: HTTPStatus.BAD_REQUEST,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def error_response(error: LuthierError) -> JSONResponse:
+    """The answer for an error of the tree."""
+    headers: dict[str, str] = {}
+    status = STATUS[type(error)]
+    kind = "invalid_request_error"
+    if isinstance(error, RateLimited):
+        kind = "requests"
+        headers = {"retry-after": f"{error.retry_after_s:.0f}", "retry-after-ms": f"{error.retry_after_s * 1000:.0f}"}
+    elif isinstance(error, Unavailable):
+        kind = "server_error"
+    return envelope(status, error.message, kind=kind, param=error.param, code=error.code, headers=headers)
+
+
+def envelope(
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    param: str | None = None,
+    code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An error in OpenAI's form."""
+    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return JSONResponse(body, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer its errors this way."""
+
+    @app.exception_handler(LuthierError)
+    async def ours(_request: Request, error: LuthierError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return error_response(explain(error.errors(), error.body))
+
+    @app.exception_handler(HTTPException)
+    async def framework(request: Request, error: HTTPException) -> JSONResponse:
+        where = f"({request.method} {request.url.path})"
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return envelope(404, f"Invalid URL {where}", code="unknown_url")
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = dict(error.headers or {})
+            return envelope(405, f"Invalid method for URL {where}", code="method_not_allowed", headers=headers)
+        return envelope(error.status_code, error.detail)

@@ -1,0 +1,52 @@
+"""What the product's verbs work on, opened once per process: database, blobs, base models. Knows no HTTP."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier.core.projects import Project
+from luthier.core.settings import Settings
+from luthier.domain import keys
+from luthier.domain.bases import Bases
+from luthier.store.blobs import Blobs
+from luthier.store.database import Database
+
+
+@dataclass(frozen=True)
+class Platform:
+    """`first_key` is set on the first run alone: the only time that the key can be shown."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    bases: Bases
+    project: Project
+    first_key: str | None
+
+    def close(self) -> None:
+        """Give back what `open_platform` took."""
+        self.database.close()
+
+
+def open_platform(settings: Settings) -> Platform:
+    """Make the data folder, migrate the database, see that there are a project and a key.
+
+    A key made here is kept in the data folder too (0600), for client commands on this machine.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.runs.mkdir(exist_ok=True, mode=0o700)
+    database = Database(settings.database)
+    database.migrate()
+    project = keys.ensure_project(database, settings.organization)
+    first_key = keys.ensure_key(database, project, settings.api_key)
+    if first_key is not None:
+        _write_private(settings.key_file, first_key)
+    return Platform(settings, database, Blobs(settings.blobs), Bases(settings.cache), project, first_key)
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

@@ -1,0 +1,75 @@
+"""A real server on a port, on a temporary data folder, for the official client."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from luthier.api.app import create_app
+from luthier.core.settings import Settings
+from luthier.domain.platform import Platform
+
+KEY = "sk-test-0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and those who talk to it."""
+
+    app: FastAPI
+    url: str
+    client: openai.OpenAI
+    http: httpx2.Client
+
+    @property
+    def platform(self) -> Platform:
+        return self.app.state.platform
+
+
+@contextmanager
+def serving(data: Path, **settings):
+    """A server with these settings; `client` validates every answer strictly, `http` shows it as it is."""
+    defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
+    app = create_app(Settings(**{**defaults, **settings}))
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start; its log is above"
+        time.sleep(0.01)
+    client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, _strict_response_validation=True)
+    http = httpx2.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
+    try:
+        with client, http:
+            yield Server(app, url, client, http)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One server a test module."""
+    with serving(tmp_path_factory.mktemp("data")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    return server.client
+
+
+@pytest.fixture
+def http(server):
+    return server.http
