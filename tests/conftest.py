@@ -16,7 +16,9 @@ from fastapi import FastAPI
 from luthier.api.app import create_app
 from luthier.core.settings import Settings
 from luthier.domain.platform import Platform
+from tests.contract.recorder import Recorder
 
+RECORDER = Recorder()
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -36,12 +38,16 @@ class Server:
 
 @contextmanager
 def serving(data: Path, **settings):
-    """A server with these settings; `client` validates every answer strictly, `http` shows it as it is."""
+    """A server with these settings; `client` validates every answer strictly, `http` shows it as it is.
+
+    Every answer is held against OpenAI's schema; a violation fails the test or module that the server served.
+    """
+    violations = len(RECORDER.violations)
     defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
     app = create_app(Settings(**{**defaults, **settings}))
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(RECORDER.around(app), log_level="warning"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:
@@ -56,6 +62,7 @@ def serving(data: Path, **settings):
         server.should_exit = True
         thread.join(timeout=20)
         listener.close()
+    assert not RECORDER.violations[violations:], "answers that break OpenAI's schema"
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +80,12 @@ def client(server):
 @pytest.fixture
 def http(server):
     return server.http
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How much of the contract this run held against OpenAI's document."""
+    if RECORDER.exercised:
+        terminalreporter.write_line(
+            f"contract: {len(RECORDER.violations)} schema violations in {RECORDER.bodies} bodies and "
+            f"{RECORDER.chunks} stream chunks of {len(RECORDER.exercised)} operations"
+        )
