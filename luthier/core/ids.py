@@ -28,6 +28,8 @@ PREFIXES: Final = {
     "batch_request": "batch_req_",
     "webhook_endpoint": "whe_",
     "webhook_event": "evt_",
+    "delivery": "wh_",
+    "mail": "mail_",
     "request": "req_",
     "project": "proj_",
     "organization": "org-",

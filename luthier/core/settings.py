@@ -6,6 +6,7 @@ The only place that reads the environment; rooms below get the few values they n
 from __future__ import annotations
 
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -50,6 +51,12 @@ class Settings:
     def blobs(self) -> str:
         """URL of the blob store."""
         return self.blobs_url or (self.data / "blobs").as_uri()
+
+    @property
+    def base_url(self) -> str:
+        """What clients put into `OPENAI_BASE_URL`."""
+        host = socket.gethostname() if self.host in {"0.0.0.0", "::", ""} else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
 
     @property
     def key_file(self) -> Path:

@@ -1,14 +1,29 @@
-"""Rows of things to tell, written in the transaction of what they tell of."""
+"""Rows of things to tell, written in the transaction of what they tell of, claimed until delivered or given up.
+
+A claim moves `next_attempt_at` past its lease, so a process that dies while it delivers leaves a row that is due again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from luthier.core.outbox import OutboxItem
-from luthier.store.rows import write
+from luthier.store.database import Database
+from luthier.store.rows import columns, read, write
 from luthier.store.schema import outbox
+
+COLUMNS = columns(outbox, OutboxItem)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """An item to deliver now. `attempts` counts this one."""
+
+    item: OutboxItem
+    attempts: int
 
 
 def insert_items(connection: Connection, items: Iterable[OutboxItem]) -> None:
@@ -16,3 +31,49 @@ def insert_items(connection: Connection, items: Iterable[OutboxItem]) -> None:
     rows = [{**write(item), "next_attempt_at": item.created_at} for item in items]
     if rows:
         connection.execute(insert(outbox), rows)
+
+
+def claim(database: Database, *, now: float, lease_s: float, limit: int) -> list[Claimed]:
+    """Take up to `limit` due items, those due longest first; nobody else gets them before the lease is over."""
+    waiting = (outbox.c.delivered_at.is_(None), outbox.c.given_up_at.is_(None), outbox.c.next_attempt_at <= now)
+    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
+        if connection.scalar(select(outbox.c.pk).where(*waiting).limit(1)) is None:
+            return []
+    due = (
+        select(outbox.c.pk)
+        .where(*waiting)
+        .order_by(outbox.c.next_attempt_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(outbox)
+        .where(outbox.c.pk.in_(due.scalar_subquery()))
+        .values(next_attempt_at=now + lease_s, attempts=outbox.c.attempts + 1)
+        .returning(*COLUMNS, outbox.c.attempts)
+    )
+    with database.transaction() as connection:
+        rows = connection.execute(statement).mappings().all()
+    return [_claimed(row) for row in rows]
+
+
+def delivered(database: Database, item_id: str, *, now: float) -> None:
+    """The item arrived."""
+    with database.transaction() as connection:
+        connection.execute(update(outbox).where(outbox.c.id == item_id).values(delivered_at=int(now), last_error=None))
+
+
+def retry_at(database: Database, item_id: str, *, at: float, error: str) -> None:
+    """The attempt failed; the next one is due then."""
+    with database.transaction() as connection:
+        connection.execute(update(outbox).where(outbox.c.id == item_id).values(next_attempt_at=at, last_error=error))
+
+
+def give_up(database: Database, item_id: str, *, now: float, error: str) -> None:
+    """The item will not be tried again."""
+    with database.transaction() as connection:
+        connection.execute(update(outbox).where(outbox.c.id == item_id).values(given_up_at=int(now), last_error=error))
+
+
+def _claimed(row: RowMapping) -> Claimed:
+    return Claimed(read(OutboxItem, row), int(row["attempts"]))

@@ -1,0 +1,140 @@
+"""Tells of what happened: webhooks and mails, each a row of the outbox, tried until it arrives or 72 hours are over.
+
+Knows no job's life: whoever ends a job writes `job_finished_items` in the same commit. A row is delivered at least
+once; `webhook-id` and `Message-ID` stay the same on every try, so receivers can tell a repeat.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+import structlog
+
+from luthier.core.errors import LuthierError
+from luthier.core.ids import new_id
+from luthier.core.jobs import Job
+from luthier.core.lists import PageQuery
+from luthier.core.outbox import OutboxItem
+from luthier.domain import mail
+from luthier.domain.delivery import DeliveryFailed, post
+from luthier.domain.platform import Platform
+from luthier.domain.webhooks import event_items
+from luthier.store import checkpoints, jobs, outbox, webhooks
+
+GIVE_UP_AFTER_S: Final = 72 * 3600
+FIRST_RETRY_S: Final = 5.0
+LONGEST_RETRY_S: Final = 6 * 3600.0
+LEASE_S: Final = 120.0  # longer than any delivery takes
+POLL_S: Final = 0.5
+WORKERS: Final = 8  # deliveries at once: a slow receiver keeps nobody else waiting
+
+log = structlog.get_logger(__name__)
+
+
+def job_finished_items(platform: Platform, job: Job) -> list[OutboxItem]:
+    """What to tell of a final job: a webhook for each endpoint that wants it, a mail to whom the settings name."""
+    items = event_items(platform, job.project_id, f"fine_tuning.job.{job.status}", {"id": job.id})
+    if platform.settings.smtp_url and platform.settings.mail_to and job.status != "cancelled":
+        now = int(platform.database.now())
+        items.append(
+            OutboxItem(new_id("mail"), job.project_id, "mail", f"fine_tuning.job.{job.status}", {"job_id": job.id}, now)
+        )
+    return items
+
+
+def retry_delay_s(attempts: int) -> float:
+    """Seconds from a failed attempt to the next: 5, 20, 80 … to six hours, each up to a tenth longer by chance."""
+    return min(FIRST_RETRY_S * 4.0 ** (attempts - 1), LONGEST_RETRY_S) * random.uniform(1.0, 1.1)
+
+
+class Notifier:
+    """Delivers what is due, as threads of this process. Several processes on one database share the work."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+        self._deliver: dict[str, Callable[[OutboxItem], None]] = {"webhook": self._webhook, "mail": self._mail}
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the deliveries under way; what is not begun stays due."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        database = self._platform.database
+        running: set[Future[None]] = set()
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery") as pool:
+            while not self._stopping.is_set():
+                running = {future for future in running if not future.done()}
+                claimed: list[outbox.Claimed] = []
+                try:
+                    if len(running) < WORKERS:
+                        limit = WORKERS - len(running)
+                        claimed = outbox.claim(database, now=database.now(), lease_s=LEASE_S, limit=limit)
+                except LuthierError as error:
+                    log.error("notifier cannot reach its store", error=error.message)
+                running |= {pool.submit(self._attempt, one) for one in claimed}
+                if not claimed:
+                    self._stopping.wait(POLL_S)
+
+    def _attempt(self, claimed: outbox.Claimed) -> None:
+        try:
+            self._settle(claimed)
+        except LuthierError as error:  # the store is away: the lease runs out and the item is due again
+            log.error("notifier cannot reach its store", item=claimed.item.id, error=error.message)
+        except Exception:  # a thread's edge: the lease runs out and the item is due again
+            log.exception("delivery failed unexpectedly", item=claimed.item.id)
+
+    def _settle(self, claimed: outbox.Claimed) -> None:
+        """Try once, and write down how it went."""
+        item, database = claimed.item, self._platform.database
+        try:
+            self._deliver[item.kind](item)
+        except LuthierError as error:
+            now = database.now()
+            at = now + retry_delay_s(claimed.attempts)
+            final = isinstance(error, DeliveryFailed) and error.final
+            if final or at > item.created_at + GIVE_UP_AFTER_S:
+                log.warning("delivery given up", item=item.id, kind=item.kind, error=error.message)
+                outbox.give_up(database, item.id, now=now, error=error.message)
+            else:
+                outbox.retry_at(database, item.id, at=at, error=error.message)
+        else:
+            outbox.delivered(database, item.id, now=database.now())
+
+    def _webhook(self, item: OutboxItem) -> None:
+        endpoint_id, event = str(item.payload["endpoint_id"]), item.payload["event"]
+        endpoint = webhooks.get(self._platform.database, item.project_id, endpoint_id)
+        if endpoint is None:
+            raise DeliveryFailed(f"endpoint {endpoint_id} was deleted", final=True)
+        assert isinstance(event, dict)
+        now = self._platform.database.now()
+        private_hosts = self._platform.settings.webhook_private_hosts
+        status = post(endpoint.url, item.id, event, endpoint.secrets_at(now), now=now, private_hosts=private_hosts)
+        if not 200 <= status < 300:
+            raise DeliveryFailed(f"{endpoint.url} answered {status}", final=status == 410)
+
+    def _mail(self, item: OutboxItem) -> None:
+        settings, database, job_id = self._platform.settings, self._platform.database, str(item.payload["job_id"])
+        job = jobs.get(database, item.project_id, job_id)
+        if job is None or not (settings.smtp_url and settings.mail_to):
+            raise DeliveryFailed("mail was switched off in the settings" if job else f"no job {job_id}", final=True)
+        last = checkpoints.list_page(database, item.project_id, job_id, PageQuery(limit=1)).items
+        message = mail.compose(
+            job,
+            last[0].metrics if last else {},
+            base_url=settings.base_url,
+            sender=settings.mail_from,
+            recipients=settings.mail_to,
+            message_id=item.id,
+        )
+        mail.send(message, settings.smtp_url)
