@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from luthier.api import errors
 from luthier.api.middleware import Authenticated, Envelope
-from luthier.api.routes import health
+from luthier.api.routes import files, health, uploads, webhooks
 from luthier.core.settings import Settings
 from luthier.domain.platform import open_platform
 
-ROUTERS: tuple[APIRouter, ...] = ()
+ROUTERS = (files.router, uploads.router, webhooks.router)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from luthier.core.errors import InvalidRequest
 
@@ -32,6 +34,17 @@ EXPECTED: Final = {
     "none_required": "null",
     "mapping_type": "an object",
 }
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validate(model: type[M], fields: Mapping[str, object]) -> M:
+    """A form's fields as a wire type; numbers are read from text. Errors: `InvalidRequest`."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise explain([{**e, "loc": ("body", *e["loc"])} for e in error.errors()], fields) from error
 
 
 def explain(errors: Sequence[Error], body: object) -> InvalidRequest:
@@ -130,7 +143,7 @@ def _kind(value: object) -> str:
 def _out_of_range(param: str, kind: str, context: dict[str, Any], given: object) -> InvalidRequest:
     sign = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}[kind]
     (limit,) = context.values()
-    number = "integer" if isinstance(given, int) and isinstance(limit, int) else "decimal"
+    number = "integer" if isinstance(limit, int) and not isinstance(given, float) else "decimal"
     side, short = ("below minimum", "below_min") if ">" in sign else ("above maximum", "above_max")
     return _invalid(
         f"{number}_{short}_value",

@@ -71,15 +71,18 @@ class Blobs:
             return
 
     def _checked(self, key: str, found: obstore.GetResult, sha256: str) -> Iterator[bytes]:
+        # The last chunk is held back until the whole is checked: whoever counts bytes sees that some are missing.
         digest = hashlib.sha256()
+        held = b""
         with _translated(key):
             for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
-                digest.update(chunk)
-                yield bytes(chunk)
+                if held:
+                    yield held
+                held = bytes(chunk)
+                digest.update(held)
         if digest.hexdigest() != sha256:
-            raise Unavailable(
-                f"the stored bytes of {key} have changed since they were written; restore them from a backup"
-            )
+            raise Unavailable(f"the stored bytes of {key} are not those that were written; restore them from a backup")
+        yield held
 
 
 class BlobWriter:

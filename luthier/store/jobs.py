@@ -97,9 +97,7 @@ def list_page(
     return Page([_job(row) for row in rows], more)
 
 
-def claim(
-    database: Database, owner: str, statuses: Sequence[JobStatus], *, now: float, lease_s: float
-) -> Job | None:
+def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now: float, lease_s: float) -> Job | None:
     """Take the oldest job in one of `statuses` whose lease is free or over; None when there is none.
 
     Paused ones stay.

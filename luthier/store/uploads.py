@@ -69,6 +69,18 @@ def overdue(database: Database, *, now: int) -> list[Upload]:
         return [read(Upload, row) for row in connection.execute(statement).mappings()]
 
 
+def ended_with_parts(database: Database) -> list[str]:
+    """Uploads that have ended and still have parts."""
+    statement = (
+        select(upload_parts.c.upload_id)
+        .distinct()
+        .join(uploads, uploads.c.id == upload_parts.c.upload_id)
+        .where(uploads.c.status != "pending")
+    )
+    with database.read() as connection:
+        return list(connection.scalars(statement))
+
+
 def drop_parts(database: Database, upload_id: str) -> None:
     """Forget the parts of an upload that has ended and whose parts' bytes are gone."""
     with database.transaction() as connection:

@@ -1,0 +1,56 @@
+"""What all wire types share. Pydantic only: no verbs, no HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+T = TypeVar("T")
+
+
+class Body(BaseModel):
+    """A request's body: a field that is not named here is refused, and no type is bent into another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Query(BaseModel):
+    """A request's query: everything is text, so numbers are read from it; an unknown parameter is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answer(BaseModel):
+    """What is sent back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Listed(Answer, Generic[T]):
+    """A page, where the API names no ends."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    has_more: bool
+
+
+class ListedEnds(Listed[T], Generic[T]):
+    """A page with the ids of its ends, null on an empty one."""
+
+    first_id: str | None
+    last_id: str | None
+
+
+class Deleted(Answer):
+    """The object is gone."""
+
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
+    Field(max_length=16),
+]
