@@ -291,6 +291,68 @@ checkpoint_permissions = Table(
     UniqueConstraint("checkpoint", "project_id"),
 )
 
+batches = Table(
+    "batches",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("organization_id", String(64), nullable=False),
+    Column("organization", Text, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    _created(),
+    Column("expires_at", BIG, nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("input_file_id", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("metadata", DOCUMENT),
+    Column("output_expires_after_s", BIG),
+    Column("model", Text),
+    Column("input_sha256", String(64)),
+    Column("errors", DOCUMENT, nullable=False),
+    Column("total", BIG, nullable=False),
+    Column("completed", BIG, nullable=False),
+    Column("failed", BIG, nullable=False),
+    Column("input_tokens", BIG, nullable=False),
+    Column("cached_tokens", BIG, nullable=False),
+    Column("output_tokens", BIG, nullable=False),
+    Column("reasoning_tokens", BIG, nullable=False),
+    Column("output_file_id", String(64)),
+    Column("error_file_id", String(64)),
+    Column("in_progress_at", BIG),
+    Column("finalizing_at", BIG),
+    Column("cancelling_at", BIG),
+    Column("finished_at", BIG),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_owner", Text),
+    Column("lease_until", Float, nullable=False, server_default="0"),
+    # When its lines and its copy of the input were removed: what they held is in its files.
+    Column("purged_at", BIG),
+    Index(None, "project_id", "pk"),
+    Index(
+        "ix_batches_unfinished",
+        "pk",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+    Index(
+        "ix_batches_to_purge",
+        "pk",
+        sqlite_where=text("finished_at IS NOT NULL AND purged_at IS NULL"),
+        postgresql_where=text("finished_at IS NOT NULL AND purged_at IS NULL"),
+    ),
+)
+
+# Results of a batch that is under way. The key is what keeps a line from being answered twice.
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch_id", String(64), ForeignKey("batches.id"), primary_key=True),
+    Column("line", BIG, primary_key=True, autoincrement=False),
+    Column("succeeded", Boolean, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
 webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,

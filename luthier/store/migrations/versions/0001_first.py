@@ -55,6 +55,62 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_api_keys_project_id_pk"), ["project_id", "pk"], unique=False)
 
     op.create_table(
+        "batches",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("organization_id", sa.String(length=64), nullable=False),
+        sa.Column("organization", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("expires_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("endpoint", sa.String(length=64), nullable=False),
+        sa.Column("input_file_id", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("output_expires_after_s", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("input_sha256", sa.String(length=64), nullable=True),
+        sa.Column("errors", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("total", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("completed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("failed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("cached_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("reasoning_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("output_file_id", sa.String(length=64), nullable=True),
+        sa.Column("error_file_id", sa.String(length=64), nullable=True),
+        sa.Column("in_progress_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("finalizing_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("cancelling_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("finished_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("lease_owner", sa.Text(), nullable=True),
+        sa.Column("lease_until", sa.Float(), server_default="0", nullable=False),
+        sa.Column("purged_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_batches_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_batches")),
+        sa.UniqueConstraint("id", name=op.f("uq_batches_id")),
+    )
+    with op.batch_alter_table("batches", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_batches_project_id_pk"), ["project_id", "pk"], unique=False)
+        batch_op.create_index(
+            "ix_batches_to_purge",
+            ["pk"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_batches_unfinished",
+            ["pk"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        )
+
+    op.create_table(
         "checkpoint_permissions",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -245,6 +301,15 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_webhook_endpoints_project_id_pk"), ["project_id", "pk"], unique=False)
 
     op.create_table(
+        "batch_lines",
+        sa.Column("batch_id", sa.String(length=64), nullable=False),
+        sa.Column("line", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("succeeded", sa.Boolean(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_batch_lines_batch_id")),
+        sa.PrimaryKeyConstraint("batch_id", "line", name=op.f("pk_batch_lines")),
+    )
+    op.create_table(
         "checkpoints",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -349,6 +414,7 @@ def downgrade() -> None:
 
     op.drop_table("job_events")
     op.drop_table("checkpoints")
+    op.drop_table("batch_lines")
     with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_webhook_endpoints_project_id_pk"))
 
@@ -403,6 +469,20 @@ def downgrade() -> None:
 
     op.drop_table("files")
     op.drop_table("checkpoint_permissions")
+    with op.batch_alter_table("batches", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_batches_unfinished",
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_batches_to_purge",
+            sqlite_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
+        )
+        batch_op.drop_index(batch_op.f("ix_batches_project_id_pk"))
+
+    op.drop_table("batches")
     with op.batch_alter_table("api_keys", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_api_keys_project_id_pk"))
 
