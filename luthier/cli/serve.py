@@ -1,0 +1,110 @@
+"""The commands of the server's own machine: `serve`, and `models pull`. Not clients: they open the rooms below."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from luthier.core.settings import Settings
+
+GRACE_S: Final = 10  # what streams get to end when the server is told to stop
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder.", show_default="~/.luthier")] = None,
+) -> None:
+    """Start the server: the API, the trainer's runner, and the engines, on one data folder."""
+    from luthier.cli.display import hint, say
+    from luthier.core.errors import Unavailable
+    from luthier.core.settings import load
+
+    settings = load(host=host, port=port, data=data)
+    listener = _listen(settings)
+    settings = replace(settings, port=listener.getsockname()[1])
+    try:
+        _pull(settings, settings.default_base)
+    except Unavailable as error:
+        hint(f"{error.message}\nThe server starts without it.")
+
+    import uvicorn
+
+    from luthier.api.app import create_app
+
+    app = create_app(settings)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                for line in welcome(settings, app.state.platform.first_key):
+                    say(line)
+
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S)
+    try:
+        Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        say("stopped; jobs go on when the server starts again")
+
+
+def welcome(settings: Settings, first_key: str | None) -> list[str]:
+    """What the server says when it listens; the key on the first run alone."""
+    lines = [f"Luthier listens on {settings.base_url}", f"Data: {settings.data}", ""]
+    if first_key is not None:
+        lines += [f"Your API key, shown this once (and kept in {settings.key_file}):", "", f"  {first_key}", ""]
+    key = first_key or f"$(cat {settings.key_file})"
+    return [
+        *lines,
+        "For any OpenAI client:",
+        "",
+        f"  export OPENAI_BASE_URL={settings.base_url}",
+        f"  export OPENAI_API_KEY={'YOUR_KEY' if settings.api_key else key}",
+        "",
+        "Next: luthier tune FILE.jsonl, or luthier chat " + settings.default_base,
+    ]
+
+
+def pull(name: Annotated[str, typer.Argument(help="The base model's name.", show_default=False)]) -> None:
+    """Bring a base model onto this machine: downloaded, checked against its hash, made ready for training."""
+    from luthier.cli.display import say
+    from luthier.core.settings import load
+
+    folder = _pull(load(), name)
+    say(f"{name} is in {folder}")
+
+
+def pull_default() -> None:
+    """Bring the default base model onto this machine."""
+    from luthier.core.settings import load
+
+    settings = load()
+    _pull(settings, settings.default_base)
+
+
+def _pull(settings: Settings, name: str) -> Path:
+    from luthier.cli.display import pull_bar
+    from luthier.domain.bases import Bases
+
+    bases = Bases(settings.cache, settings.bases)
+    if bases.ready(name):
+        return bases.get(name).path
+    with pull_bar() as bar:
+        return bases.pull(name, bar).path
+
+
+def _listen(settings: Settings) -> socket.socket:
+    from luthier.core.errors import Unavailable
+
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another by --port"
+        ) from error
