@@ -60,6 +60,10 @@ class Rows:
         encodings = iter(self._tokenizer.encode_batch(texts, add_special_tokens=False))
         return [tuple(self._row(r, next(encodings)) for r in group) for group in rendered]
 
+    def text_of(self, token_id: int) -> str:
+        """A token's text, as an answer would show it."""
+        return self._tokenizer.decode([token_id], skip_special_tokens=False)
+
     def _render(self, example: Example) -> list[Rendered]:
         match example:
             case Completion(prompt, completion):

@@ -1,0 +1,68 @@
+"""Log-probabilities of a trie's edges, with logits only where something is learnt, and few of them at a time."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+CHUNK: Final = 256  # positions whose logits exist at once: 50 MB for a vocabulary of 49k in float32
+
+
+class Scored(NamedTuple):
+    """For each edge, log p(token | path) and whether the token is the most likely one."""
+
+    logp_E: Tensor
+    hit_E: Tensor
+
+
+def score_edges(hidden_ND: Tensor, vocabulary_VD: Tensor, node_E: Tensor, token_E: Tensor) -> Scored:
+    """Score edges whose nodes are sorted; differentiable in `hidden_ND`, not in the vocabulary."""
+    nodes_P, slot_E = torch.unique_consecutive(node_E, return_inverse=True)
+    inputs = (hidden_ND[nodes_P], vocabulary_VD, slot_E, token_E)
+    return Scored(*_EdgeScores.apply(*inputs))  # type: ignore[no-untyped-call]  # torch's
+
+
+class _Context(Protocol):
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+    def mark_non_differentiable(self, *tensors: Tensor) -> None: ...
+
+
+class _EdgeScores(torch.autograd.Function):
+    """d logp(e) / d h = W[token] - sum_v p(v) W[v]: a vector an edge, known in the forward, so no logits are kept."""
+
+    @staticmethod
+    def forward(
+        ctx: _Context, hidden_PD: Tensor, vocabulary_VD: Tensor, slot_E: Tensor, token_E: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        edges = len(slot_E)
+        logp_E = hidden_PD.new_empty(edges, dtype=torch.float32)
+        hit_E = torch.empty(edges, dtype=torch.bool, device=hidden_PD.device)
+        mean_PD = torch.empty_like(hidden_PD)
+        for start in range(0, len(hidden_PD), CHUNK):
+            part = slice(start, start + CHUNK)
+            logits_PV = torch.mm(hidden_PD[part], vocabulary_VD.t()).float()
+            mine = torch.nonzero((slot_E >= start) & (slot_E < start + CHUNK))[:, 0]
+            slot, token = slot_E[mine] - start, token_E[mine]
+            hit_E[mine] = logits_PV.argmax(-1)[slot] == token
+            chosen = logits_PV[slot, token]
+            norm_P = torch.logsumexp(logits_PV, -1)
+            logp_E[mine] = chosen - norm_P[slot]
+            if ctx.needs_input_grad[0]:
+                p_PV = logits_PV.sub_(norm_P[:, None]).exp_().to(vocabulary_VD.dtype)
+                mean_PD[part] = torch.mm(p_PV, vocabulary_VD)
+        ctx.save_for_backward(mean_PD, vocabulary_VD, slot_E, token_E)
+        ctx.mark_non_differentiable(hit_E)
+        return logp_E, hit_E
+
+    @staticmethod
+    def backward(ctx: _Context, grad_E: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        mean_PD, vocabulary_VD, slot_E, token_E = ctx.saved_tensors
+        slope_ED = vocabulary_VD[token_E].float() - mean_PD[slot_E].float()
+        out_PD = torch.zeros(mean_PD.shape, dtype=torch.float32, device=mean_PD.device)
+        out_PD.index_add_(0, slot_E, slope_ED.mul_(grad_E[:, None]))
+        return out_PD.to(mean_PD.dtype), None, None, None

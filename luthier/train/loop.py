@@ -1,0 +1,158 @@
+"""The training loop: from a spec to an adapter, the same bytes however often it is stopped on the way.
+
+Reads from top to bottom: open the run, go on where its newest state stands, step, tell, save.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from luthier.core.errors import JobFailed
+from luthier.core.json import JsonObject
+from luthier.core.run import Hyperparameters, Method, RunFolder, RunSpec
+from luthier.data.base_folder import BaseFolder
+from luthier.data.chats import DataFile
+from luthier.data.receipt import check, read_receipt
+from luthier.data.rows import Rows
+from luthier.train.checkpoints import Checkpoints, Progress
+from luthier.train.dataset import Dataset, Sample, batches
+from luthier.train.dpo import Dpo
+from luthier.train.journal import Fence, Journal
+from luthier.train.objective import Measured, Objective
+from luthier.train.optimiser import Optimiser
+from luthier.train.policy import Policy, load_policy
+from luthier.train.probe import write_probe
+from luthier.train.supervised import supervised
+
+STATE_EVERY_S: Final = 5.0  # what a kill may cost
+VALIDATE_EVERY: Final = 10  # steps, and at the first
+VALIDATION_GROUP: Final = 64  # samples that share one trie when a whole file is measured
+
+OBJECTIVES: Final[dict[Method, Callable[[Hyperparameters], Objective]]] = {
+    "supervised": lambda _: supervised,
+    "dpo": lambda hyperparameters: Dpo(hyperparameters.beta or 0.0),
+}
+
+
+def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
+    """Train until the adapter stands, or until asked to stop; whether it stands.
+
+    Errors: `JobFailed` for data or hyperparameters that end the run, `FencedOff` when the run is another's.
+    """
+    spec = run.read_spec()
+    base = BaseFolder(Path(spec.base_dir))
+    rows = Rows(base, spec.context_tokens)
+    data = _training_data(run, spec, base, rows)
+    validation = _validation_data(run, spec, rows)
+    objective = OBJECTIVES[spec.method](spec.hyperparameters)
+    size = spec.hyperparameters.batch_size
+    steps_per_epoch = math.ceil(len(data) / size)
+    total = steps_per_epoch * spec.hyperparameters.n_epochs
+
+    policy = load_policy(base, spec)
+    optimiser = Optimiser(policy.adapter, spec.hyperparameters.learning_rate, total)
+    checkpoints = Checkpoints(run, fence, spec.base_name)
+    progress = checkpoints.load(policy.adapter, optimiser)
+    with Journal(run, fence, progress.step) as journal:
+        journal.say(
+            "started",
+            0,
+            {
+                "total_steps": total,
+                "steps_per_epoch": steps_per_epoch,
+                "trainable_parameters": policy.adapter.parameters,
+                "precision": policy.precision,
+            },
+        )
+        if progress.epoch_end:  # killed after the checkpoint stood and before it was told
+            journal.say("checkpoint", progress.step, progress.metrics)
+        order: list[list[int]] = []
+        saved_at = time.monotonic()
+        for step in range(progress.step + 1, total + 1):
+            started = time.monotonic()
+            epoch, place = divmod(step - 1, steps_per_epoch)
+            if place == 0 or not order:
+                order = batches(len(data), size, seed=spec.seed, epoch=epoch)
+            samples = data.read(order[place])
+            measured = objective(policy, samples, learn=True)
+            norm = optimiser.step(step)
+            if not (math.isfinite(measured.loss) and math.isfinite(norm)):
+                raise _not_finite(step, policy, objective, samples)
+            epoch_end = place + 1 == steps_per_epoch
+            seen, computed = (
+                progress.tokens_seen + measured.tokens_seen,
+                progress.tokens_computed + measured.tokens_computed,
+            )
+            metrics: JsonObject = {
+                "step": step,
+                "total_steps": total,
+                "train_loss": measured.loss,
+                "train_mean_token_accuracy": measured.accuracy,
+                "tokens_seen": seen,
+                "tokens_computed": computed,
+                "tokens_per_second": measured.tokens_seen / (time.monotonic() - started),
+            }
+            if validation is not None:
+                metrics |= _validate(policy, objective, validation, step, size, whole=epoch_end)
+            progress = Progress(step, seen, computed, metrics, epoch_end)
+            journal.add_metrics(step, metrics)
+            stopping = stop_asked()
+            if epoch_end or stopping or time.monotonic() - saved_at > STATE_EVERY_S:
+                journal.sync()
+                checkpoints.save(progress, policy.adapter, optimiser)
+                saved_at = time.monotonic()
+            if epoch_end:
+                journal.say("checkpoint", step, metrics)
+            if stopping and step < total:
+                return False
+
+        write_probe(run, policy, data, rows)
+        journal.say("finished", total, {"trained_tokens": progress.tokens_seen, "steps": total})
+        journal.sync()
+        checkpoints.publish_adapter(total)
+    return True
+
+
+def _training_data(run: RunFolder, spec: RunSpec, base: BaseFolder, rows: Rows) -> Dataset:
+    file = DataFile(run.training)
+    if not run.receipt.exists():
+        check(file, base, spec.method, spec.context_tokens, receipt=run.receipt)
+    kept = frozenset(line.line for line in read_receipt(run.receipt) if not line.dropped)
+    return Dataset(file, rows, spec.method, kept)
+
+
+def _validation_data(run: RunFolder, spec: RunSpec, rows: Rows) -> Dataset | None:
+    return Dataset(DataFile(run.validation, "validation"), rows, spec.method) if run.validation.exists() else None
+
+
+def _validate(policy: Policy, objective: Objective, data: Dataset, step: int, size: int, *, whole: bool) -> JsonObject:
+    """OpenAI's validation metrics: of a batch that moves through the file, and of all of it when `whole`."""
+    found: JsonObject = {}
+    if step == 1 or step % VALIDATE_EVERY == 0:
+        first = step // VALIDATE_EVERY * size
+        part = objective(policy, data.read([(first + i) % len(data) for i in range(min(size, len(data)))]), learn=False)
+        if part.weight:
+            found = {"valid_loss": part.loss, "valid_mean_token_accuracy": part.accuracy}
+    if whole:
+        full = Measured()
+        for start in range(0, len(data), VALIDATION_GROUP):
+            numbers = range(start, min(start + VALIDATION_GROUP, len(data)))
+            full += objective(policy, data.read(numbers), learn=False)
+        found |= {"full_valid_loss": full.loss, "full_valid_mean_token_accuracy": full.accuracy}
+    return found
+
+
+def _not_finite(step: int, policy: Policy, objective: Objective, samples: list[Sample]) -> JobFailed:
+    """Name the lines whose own loss is not finite, or else all of the step's."""
+    broken = [s for s in samples if not math.isfinite(objective(policy, [s], learn=False).loss)]
+    lines = ", ".join(str(sample.line) for sample in broken or samples)
+    return JobFailed(
+        f"The loss of step {step} is not a finite number; line {lines} of the training file caused it. "
+        "A lower learning_rate_multiplier may help.",
+        code="server_error",
+        param="training_file",
+    )

@@ -1,0 +1,135 @@
+"""LoRA on a frozen model: which layers, their products, and PEFT's file layout. Knows no data and no loop.
+
+All adapter weights are views of one flat float32 tensor, and so are their gradients: one optimiser step, one norm, one
+thing to save. `B` is held transposed ([rank, out]), which makes both of its products row-major: dB took 108 µs as
+[out, rank] and 37 µs as [rank, out] for 150 tokens and 1,536 outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Final, Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from luthier.core.errors import Unavailable
+from luthier.core.run import AdapterShape, write_atomic
+
+
+class Adapter:
+    """The trained weights: `flat` and `flat.grad`, and for each layer `A_RI` and `B_RO`, views into them."""
+
+    def __init__(self, model: nn.Module, shape: AdapterShape, *, seed: int) -> None:
+        targets = {
+            name: layer
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.Linear) and name.rpartition(".")[2] in shape.modules
+        }
+        if not targets:
+            raise Unavailable(f"the base model has no linear layer named {', '.join(shape.modules)}")
+        self._shape = shape
+        sizes = {name: shape.rank * (layer.in_features + layer.out_features) for name, layer in targets.items()}
+        device = next(iter(targets.values())).weight.device
+        self.flat: Final = torch.zeros(sum(sizes.values()), device=device)
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.layers: Final[dict[str, LoraLinear]] = {}
+        generator = torch.Generator().manual_seed(seed)
+        offset = 0
+        for name, layer in targets.items():
+            part = slice(offset, offset := offset + sizes[name])
+            lora = LoraLinear(layer, shape, self.flat[part], self.flat.grad[part])
+            # PEFT's start: A uniform as nn.Linear's weights are, B zero, so that the first step sees the base model.
+            bound = 1 / math.sqrt(layer.in_features)
+            lora.A_RI.data.copy_(torch.empty(lora.A_RI.shape).uniform_(-bound, bound, generator=generator))
+            self.layers[name] = lora
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, lora)
+
+    @property
+    def parameters(self) -> int:
+        """How many weights are trained."""
+        return self.flat.numel()
+
+    def enable(self, on: bool) -> None:
+        """Switch the adapter on, or off to see the base model."""
+        for layer in self.layers.values():
+            layer.on = on
+
+    def save(self, folder: Path, base_name: str) -> None:
+        """Write PEFT's two files into a folder that exists."""
+        tensors: dict[str, Tensor] = {}
+        for name, layer in self.layers.items():
+            tensors[f"base_model.model.{name}.lora_A.weight"] = layer.A_RI.detach().cpu().contiguous()
+            tensors[f"base_model.model.{name}.lora_B.weight"] = layer.B_RO.detach().cpu().t().contiguous()
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base_name,
+            "r": self._shape.rank,
+            "lora_alpha": self._shape.alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": sorted(self._shape.modules),
+            "inference_mode": True,
+        }
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_atomic(folder / "adapter_config.json", json.dumps(config, indent=1, sort_keys=True).encode())
+
+
+class LoraLinear(nn.Module):
+    """`x W' + bias + (alpha / rank) x A' B`, with W frozen."""
+
+    def __init__(self, layer: nn.Linear, shape: AdapterShape, flat: Tensor, flat_grad: Tensor) -> None:
+        super().__init__()
+        self.weight = layer.weight.requires_grad_(False)
+        self.bias = layer.bias
+        self.scale = shape.alpha / shape.rank
+        self.on = True
+        split = shape.rank * layer.in_features
+        self.A_RI = nn.Parameter(flat[:split].view(shape.rank, -1))
+        self.B_RO = nn.Parameter(flat[split:].view(shape.rank, -1))
+        self.A_RI.grad = flat_grad[:split].view(shape.rank, -1)
+        self.B_RO.grad = flat_grad[split:].view(shape.rank, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        if not self.on:
+            return nn.functional.linear(x, self.weight, self.bias)
+        x_NI = x.reshape(-1, x.shape[-1])
+        inputs = (x_NI, self.weight, self.bias, self.A_RI, self.B_RO, self.scale)
+        y_NO: Tensor = _LoraProduct.apply(*inputs)  # type: ignore[no-untyped-call]  # torch's
+        return y_NO.view(*x.shape[:-1], -1)
+
+
+class _Context(Protocol):
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    scale: float
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+class _LoraProduct(torch.autograd.Function):
+    """Keeps `x` (which the layers of one input share) and `x A'`; no gradient for what is frozen."""
+
+    @staticmethod
+    def forward(
+        ctx: _Context, x_NI: Tensor, w_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_RO: Tensor, scale: float
+    ) -> Tensor:
+        a_RI, b_RO = a_RI.to(x_NI.dtype), b_RO.to(x_NI.dtype)
+        u_NR = torch.mm(x_NI, a_RI.t()).mul_(scale)
+        ctx.save_for_backward(x_NI, u_NR, w_OI, a_RI, b_RO)
+        ctx.scale = scale
+        return nn.functional.linear(x_NI, w_OI, bias_O).addmm_(u_NR, b_RO)
+
+    @staticmethod
+    def backward(ctx: _Context, g_NO: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+        x_NI, u_NR, w_OI, a_RI, b_RO = ctx.saved_tensors
+        v_NR = torch.mm(g_NO, b_RO.t()).mul_(ctx.scale)
+        da_RI, db_RO = torch.mm(v_NR.t(), x_NI), torch.mm(u_NR.t(), g_NO)
+        dx_NI = torch.mm(g_NO, w_OI).addmm_(v_NR, a_RI) if ctx.needs_input_grad[0] else None
+        return dx_NI, None, None, da_RI.float(), db_RO.float(), None
