@@ -37,14 +37,14 @@ class Server:
 
 
 @contextmanager
-def serving(data: Path, **settings):
+def serving(data: Path, *, background=True, **settings):
     """A server with these settings; `client` validates every answer strictly, `http` shows it as it is.
 
     Every answer is held against OpenAI's schema; a violation fails the test or module that the server served.
     """
     violations = len(RECORDER.violations)
     defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
-    app = create_app(Settings(**{**defaults, **settings}))
+    app = create_app(Settings(**{**defaults, **settings}), background=background)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     server = uvicorn.Server(uvicorn.Config(RECORDER.around(app), log_level="warning"))

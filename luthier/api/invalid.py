@@ -83,6 +83,8 @@ def _dotted(path: tuple[str | int, ...]) -> str:
 
 
 def _worded(param: str, errors: list[Error]) -> InvalidRequest:
+    # Of a union's branches, one that got as far as a limit is the one that was meant.
+    errors = [error for error in errors if _expected(error) is None][:1] or errors
     error = errors[0]
     kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
     match kind:

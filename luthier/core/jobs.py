@@ -66,9 +66,9 @@ class Job:
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event to add. `key`, such as `step-60`, names it within its job: said twice, it is kept once."""
+    """An event to add. `key`, such as `step-60`, names it in its job: said twice, it is kept once; None may repeat."""
 
-    key: str
+    key: str | None
     message: str
     level: EventLevel = "info"
     type: EventType = "message"

@@ -2,5 +2,8 @@
 
 from __future__ import annotations
 
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+from typing_extensions import TypeAliasType
+
+# A named alias, so that Pydantic can follow it around its own tail.
+Json = TypeAliasType("Json", "None | bool | int | float | str | list[Json] | dict[str, Json]")
 JsonObject = dict[str, Json]

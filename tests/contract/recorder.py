@@ -53,7 +53,16 @@ def mend(document: dict[str, Any]) -> dict[str, Any]:
             for properties in _properties(schemas.get(name, {})):
                 if field in properties:
                     properties[field] = {"anyOf": [properties[field], {"type": "null"}]}
+    _modernise(document)
     return document
+
+
+def _modernise(node: Any) -> None:
+    """`exclusiveMinimum: true` is an older dialect's spelling; in this one it would mean 1."""
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
+        _modernise(child)
+    if isinstance(node, dict) and node.get("exclusiveMinimum") is True:
+        node["exclusiveMinimum"] = node.pop("minimum")
 
 
 def _properties(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

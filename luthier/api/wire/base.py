@@ -6,8 +6,6 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-T = TypeVar("T")
-
 
 class Body(BaseModel):
     """A request's body: a field that is not named here is refused, and no type is bent into another."""
@@ -27,6 +25,15 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Identified(Answer):
+    """An answer that a cursor can name."""
+
+    id: str
+
+
+T = TypeVar("T", bound=Identified)
+
+
 class Listed(Answer, Generic[T]):
     """A page, where the API names no ends."""
 
@@ -40,6 +47,12 @@ class ListedEnds(Listed[T], Generic[T]):
 
     first_id: str | None
     last_id: str | None
+
+    @classmethod
+    def of(cls, data: list[T], has_more: bool) -> ListedEnds[T]:
+        """The page of these objects, which have ids."""
+        ids = [item.id for item in data]
+        return cls(data=data, has_more=has_more, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None)
 
 
 class Deleted(Answer):

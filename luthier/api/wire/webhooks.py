@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.api.wire.base import Answer, Body, Query
+from luthier.api.wire.base import Answer, Body, Identified, Query
 from luthier.core.webhooks import WebhookEndpoint
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -51,7 +51,7 @@ class EndpointQuery(Query):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
 
 
-class EndpointAnswer(Answer):
+class EndpointAnswer(Identified):
     """An endpoint. Its secret is shown only when it is made or rotated."""
 
     id: str

@@ -1,0 +1,101 @@
+"""Models by name: bases, aliases of the settings, tuned models and their checkpoints. Knows no engine."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+
+from luthier.core.errors import Forbidden, InvalidRequest, NotFound
+from luthier.core.models import TunedModel
+from luthier.domain.platform import Platform
+from luthier.store import jobs, models, permissions
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a name stands for: a base, and the tuned model whose adapter is to be put on it, if any."""
+
+    base: str
+    tuned: TunedModel | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model as lists show it. `alias_of` is set for a name out of the settings."""
+
+    name: str
+    created_at: int
+    owned_by: str
+    alias_of: str | None = None
+
+
+def resolve(platform: Platform, project_id: str, name: str) -> Resolved:
+    """What a project may call by this name. Errors: `NotFound`, also for what others keep to themselves."""
+    target = platform.settings.aliases.get(name, name)
+    if target in platform.bases.names():
+        return Resolved(target)
+    tuned = models.find(platform.database, target)
+    if tuned is None or not _may_call(platform, project_id, tuned):
+        raise missing(name)
+    return Resolved(tuned.base, tuned)
+
+
+def cards(platform: Platform, project_id: str) -> list[ModelCard]:
+    """Bases, aliases, and the project's own tuned models and checkpoints."""
+    return [
+        *(_base_card(platform, name) for name in platform.bases.names()),
+        *(_base_card(platform, name) for name in sorted(platform.settings.aliases)),
+        *(_tuned_card(platform, model) for model in models.list_all(platform.database, project_id)),
+    ]
+
+
+def card(platform: Platform, project_id: str, name: str) -> ModelCard:
+    """One model. Errors: `NotFound`."""
+    if name in platform.settings.aliases or name in platform.bases.names():
+        return _base_card(platform, name)
+    tuned = resolve(platform, project_id, name).tuned
+    if tuned is None:
+        raise missing(name)
+    return _tuned_card(platform, tuned)
+
+
+def delete(platform: Platform, project_id: str, name: str) -> None:
+    """Delete a tuned model of the project: its name answers no more, its adapter is removed.
+
+    Errors: `NotFound`; `Forbidden` for a base; `InvalidRequest` for a checkpoint that a job still works with.
+    """
+    if name in platform.bases.names() or name in platform.settings.aliases:
+        raise Forbidden(
+            f"{name} is a base model or an alias, which the server's settings own; only tuned models can be deleted.",
+            code="model_not_deletable",
+            param="model",
+        )
+    model = models.find(platform.database, name)
+    if model is None or model.project_id != project_id:
+        raise missing(name)
+    job = jobs.get(platform.database, project_id, model.job_id)
+    if job is not None and not job.final:
+        raise InvalidRequest(f"Job {job.id} still works with {name}; cancel it or wait for its end.", param="model")
+    if models.delete(platform.database, project_id, name, now=int(time.time())) is None:
+        raise missing(name)
+    shutil.rmtree(platform.settings.runs / model.adapter, ignore_errors=True)
+
+
+def missing(name: str) -> NotFound:
+    """The error for a model that is not there, or not for the caller to know of."""
+    return NotFound(
+        f"The model `{name}` does not exist or you do not have access to it.", code="model_not_found", param="model"
+    )
+
+
+def _may_call(platform: Platform, project_id: str, model: TunedModel) -> bool:
+    return model.project_id == project_id or permissions.allows(platform.database, model.name, project_id)
+
+
+def _base_card(platform: Platform, name: str) -> ModelCard:
+    return ModelCard(name, platform.project.created_at, "system", platform.settings.aliases.get(name))
+
+
+def _tuned_card(platform: Platform, model: TunedModel) -> ModelCard:
+    return ModelCard(model.name, model.created_at, platform.project.organization)

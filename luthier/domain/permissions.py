@@ -1,0 +1,50 @@
+"""Checkpoint permissions: which other projects of the organisation may call a tuned model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from luthier.core.errors import InvalidRequest, NotFound
+from luthier.core.ids import new_id
+from luthier.core.lists import Page, PageQuery
+from luthier.core.models import Permission
+from luthier.core.projects import Caller
+from luthier.domain.models import missing
+from luthier.store import models, permissions
+from luthier.store.database import Database
+
+
+def create(database: Database, caller: Caller, checkpoint: str, project_ids: Sequence[str]) -> list[Permission]:
+    """Let projects call the checkpoint. Errors: `NotFound`; `InvalidRequest` for a project that is not there."""
+    _own(database, caller, checkpoint)
+    unknown = permissions.unknown_projects(database, caller.organization_id, project_ids)
+    if unknown:
+        raise InvalidRequest(f"No such project: {unknown[0]}", code="invalid_value", param="project_ids")
+    now = int(time.time())
+    wanted = [
+        Permission(new_id("permission"), checkpoint, caller.project_id, project_id, now)
+        for project_id in dict.fromkeys(project_ids)
+    ]
+    return permissions.create(database, wanted)
+
+
+def list_page(
+    database: Database, caller: Caller, checkpoint: str, query: PageQuery, *, project_id: str | None
+) -> Page[Permission]:
+    """Who may call the checkpoint. Errors: `NotFound`."""
+    _own(database, caller, checkpoint)
+    return permissions.list_page(database, caller.project_id, checkpoint, query, project_id=project_id)
+
+
+def delete(database: Database, caller: Caller, checkpoint: str, permission_id: str) -> None:
+    """Take a permission back. Errors: `NotFound`."""
+    _own(database, caller, checkpoint)
+    if not permissions.delete(database, caller.project_id, checkpoint, permission_id):
+        raise NotFound(f"No such permission: {permission_id}", param="permission_id")
+
+
+def _own(database: Database, caller: Caller, checkpoint: str) -> None:
+    model = models.find(database, checkpoint)
+    if model is None or model.project_id != caller.project_id:
+        raise missing(checkpoint)

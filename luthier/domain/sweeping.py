@@ -1,0 +1,45 @@
+"""What time takes away: expired files and uploads, bytes whose rows are deleted. A thread of the server's process."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import structlog
+
+from luthier.core.errors import LuthierError
+from luthier.domain import files, uploads
+from luthier.domain.platform import Platform
+
+EVERY_S: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """Sweeps when it starts, and every minute. Several processes may: what one has swept, another finds swept."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the sweep under way."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                files.sweep(self._platform.database, self._platform.blobs)
+                uploads.sweep(self._platform.database, self._platform.blobs)
+            except LuthierError as error:
+                log.error("sweeper cannot reach its store", error=error.message)
+            except Exception:  # a thread's edge: what was not swept now is swept in a minute
+                log.exception("sweeping failed unexpectedly")
+            self._stopping.wait(EVERY_S)
