@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from luthier.core.bases import BaseSource
-from luthier.core.errors import InvalidRequest
+from luthier.core.errors import InvalidRequest, Unauthenticated
 from luthier.core.prices import DEFAULT, Price
 
 
@@ -90,6 +90,38 @@ def load(environment: Mapping[str, str] | None = None, *, toml: Path | None = No
     raw.update({n: v for n, v in overrides.items() if v is not None})
     settings = replace(Settings(), **{n: _parse(n, v) for n, v in raw.items()})  # type: ignore[arg-type]  # _parse checks
     return replace(settings, data=settings.data.expanduser().absolute(), cache=settings.cache.expanduser().absolute())
+
+
+@dataclass(frozen=True)
+class Access:
+    """Which server a client talks to, and by which key. `local`: found without being told."""
+
+    base_url: str
+    api_key: str
+    local: bool
+
+
+def find_access(settings: Settings, environment: Mapping[str, str] | None = None) -> Access:
+    """`OPENAI_BASE_URL` and `OPENAI_API_KEY`; without a base URL this machine's server, by the key in its data folder.
+
+    Errors: `Unauthenticated` when there is no key, saying where one would be looked for.
+    """
+    environment = os.environ if environment is None else environment
+    if base_url := environment.get("OPENAI_BASE_URL"):
+        if key := environment.get("OPENAI_API_KEY"):
+            return Access(base_url, key, local=False)
+        raise Unauthenticated(
+            f"OPENAI_BASE_URL is {base_url}, but OPENAI_API_KEY is not set; set it to a key of that server"
+        )
+    if settings.api_key:
+        return Access(settings.base_url, settings.api_key, local=True)
+    try:
+        return Access(settings.base_url, settings.key_file.read_text().strip(), local=True)
+    except FileNotFoundError:
+        raise Unauthenticated(
+            f"no API key in {settings.key_file}; start the server here (luthier serve), or name another one by "
+            "OPENAI_BASE_URL and OPENAI_API_KEY"
+        ) from None
 
 
 def _parse(name: str, value: object) -> object:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from luthier.core.errors import InvalidRequest
+from luthier.core.errors import InvalidRequest, Unauthenticated
 from luthier.core.prices import Price
-from luthier.core.settings import load
+from luthier.core.settings import Access, Settings, find_access, load
 
 
 def write(folder: Path, text: str) -> Path:
@@ -50,3 +50,21 @@ def test_prices_and_bases_are_tables(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, text, words):
     with pytest.raises(InvalidRequest, match=words):
         load({}, toml=write(tmp_path, text))
+
+
+def test_clients_go_where_the_environment_says(tmp_path):
+    told = {"OPENAI_BASE_URL": "https://api.openai.com/v1", "OPENAI_API_KEY": "sk-x"}
+    assert find_access(Settings(data=tmp_path), told) == Access("https://api.openai.com/v1", "sk-x", local=False)
+    with pytest.raises(Unauthenticated, match="OPENAI_API_KEY"):
+        find_access(Settings(data=tmp_path), {"OPENAI_BASE_URL": "https://api.openai.com/v1"})
+
+
+def test_clients_find_this_machines_server_and_leave_another_servers_key_alone(tmp_path):
+    settings = Settings(data=tmp_path, port=9)
+    elsewhere = {"OPENAI_API_KEY": "sk-of-openai"}
+    with pytest.raises(Unauthenticated, match="luthier serve"):
+        find_access(settings, elsewhere)
+    settings.key_file.write_text("sk-luthier-1\n")
+    assert find_access(settings, elsewhere) == Access("http://127.0.0.1:9/v1", "sk-luthier-1", local=True)
+    preset = Settings(data=tmp_path, port=9, api_key="sk-preset")
+    assert find_access(preset, {}).api_key == "sk-preset"
