@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Option(help="Base model, alias, or a tuned model to go on from.", show_default="the small default"),
+    typer.Option(help="Base model, or an alias of one.", show_default="the small default"),
 ]
 Suffix = Annotated[str | None, typer.Option(help="Up to 64 characters that go into the model's name.")]
 Method = Annotated[str, typer.Option(help="supervised or dpo.")]
