@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing_extensions import TypeAliasType
 
 # A named alias, so that Pydantic can follow it around its own tail.
-Json = TypeAliasType("Json", "None | bool | int | float | str | list[Json] | dict[str, Json]")
+Json = TypeAliasType("Json", "bool | int | float | str | list[Json] | dict[str, Json] | None")
 JsonObject = dict[str, Json]
