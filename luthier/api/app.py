@@ -5,41 +5,47 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from luthier.api import errors
+from luthier.api.inside import asking
 from luthier.api.middleware import Authenticated, Envelope
-from luthier.api.routes import files, fine_tuning, health, models, uploads, webhooks
+from luthier.api.routes import batches, files, fine_tuning, health, models, uploads, webhooks
 from luthier.core.settings import Settings
+from luthier.domain.batch_worker import BatchWorker
 from luthier.domain.notify import Notifier
 from luthier.domain.platform import open_platform
 from luthier.domain.sweeping import Sweeper
 
-ROUTERS = (files.router, uploads.router, fine_tuning.router, models.router, webhooks.router)
+ROUTERS = (files.router, uploads.router, fine_tuning.router, models.router, batches.router, webhooks.router)
 
 
 def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
     """The server of these settings. The platform opens when the app starts and closes when it stops.
 
-    Without `background` nothing happens but requests: no runner, no notices, no sweeping.
+    Without `background` nothing happens but requests: no runner, no batches, no notices, no sweeping.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         platform = open_platform(settings)
         app.state.platform = platform
-        workers: list[Notifier | Sweeper] = [Notifier(platform), Sweeper(platform)] if background else []
-        for worker in workers:
-            worker.start()
-        try:
-            yield
-        finally:
-            for worker in reversed(workers):
-                await run_in_threadpool(worker.stop)
-            platform.close()
+        async with BlockingPortal() as portal:
+            workers: list[Notifier | Sweeper | BatchWorker] = []
+            if background:
+                workers = [Notifier(platform), Sweeper(platform), BatchWorker(platform, asking(app), portal)]
+            for worker in workers:
+                worker.start()
+            try:
+                yield
+            finally:
+                for worker in reversed(workers):
+                    await run_in_threadpool(worker.stop)
+                platform.close()
 
     cors = Middleware(
         CORSMiddleware,

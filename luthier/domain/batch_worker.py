@@ -1,0 +1,262 @@
+"""Runs batches to a final state: claims them under a lease, asks their requests several at a time, writes their files.
+
+Each answer is a row before the next request is asked, so a claim after a crash asks only what has no answer yet.
+Knows no HTTP and no engine: a request goes out by the `Ask` that it is given, as if a client had sent it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import chain
+from typing import BinaryIO, Final
+
+import structlog
+from anyio import CancelScope, CapacityLimiter, create_task_group, move_on_after, sleep, to_thread
+from anyio.from_thread import BlockingPortal
+
+from luthier.core.batches import FINAL, Batch, BatchError, BatchStatus
+from luthier.core.errors import InvalidRequest, LuthierError, NotFound, Unavailable
+from luthier.core.files import FileObject
+from luthier.core.ids import random_text
+from luthier.core.json import JsonObject
+from luthier.core.projects import Caller
+from luthier.domain import models
+from luthier.domain.batch_input import MAX_INPUT_BYTES, Request, check, read
+from luthier.domain.batch_output import Answer, result, unanswered, write_file
+from luthier.domain.batches import WINDOW_S
+from luthier.domain.held import BEAT_S, LEASE_S, LeaseLost
+from luthier.domain.held_batch import HeldBatch
+from luthier.domain.platform import Platform
+from luthier.domain.webhooks import event_items
+from luthier.store import batches, files
+from luthier.store.blobs import CHUNK_BYTES
+
+Ask = Callable[[Caller, str, JsonObject], Awaitable[Answer]]
+"""Sends a body to an endpoint in a caller's name; what goes wrong is an answer too, by its status."""
+
+BATCHES_AT_ONCE: Final = 4  # a small batch does not wait for the end of a large one
+REQUESTS_AT_ONCE: Final = 8  # of all batches together
+# A server that is busy or down is asked again, for a minute; then its refusal is the request's result.
+BUSY: Final = frozenset({429, 503})
+RETRY_AFTER_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+log = structlog.get_logger(__name__)
+
+
+class BatchWorker:
+    """Threads of this process; several processes on one database share the work. `portal` leads to the event loop."""
+
+    def __init__(self, platform: Platform, ask: Ask, portal: BlockingPortal) -> None:
+        self._platform = platform
+        self._ask = ask
+        self._portal = portal
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
+        self._slots = CapacityLimiter(REQUESTS_AT_ONCE)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self._legs: dict[BatchStatus, Callable[[HeldBatch], None]] = {
+            "validating": self._validate,
+            "in_progress": self._run,
+            "finalizing": self._finish,
+            "cancelling": self._finish,
+        }
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give up the requests under way, let go of all batches, and return when that is done. The event loop must go
+        on meanwhile."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        running: set[Future[None]] = set()
+        with ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="batch") as pool:
+            while not self._stopping.is_set():
+                running = {future for future in running if not future.done()}
+                batch = None
+                try:
+                    if len(running) < BATCHES_AT_ONCE:
+                        database = self._platform.database
+                        batch = batches.claim(database, self._owner, now=database.now(), lease_s=LEASE_S)
+                    if batch is None:
+                        self._purge()
+                except LuthierError as error:
+                    log.error("batches cannot reach their store", error=error.message)
+                if batch is not None:
+                    running.add(pool.submit(self._one, HeldBatch(self._platform.database, batch)))
+                else:
+                    self._stopping.wait(BEAT_S)
+
+    def _one(self, held: HeldBatch) -> None:
+        batch = held.batch
+        try:
+            if held.database.now() > batch.expires_at + WINDOW_S:
+                self._fail(held, [BatchError("server_error", "The batch could not be ended in time; see the log.")])
+            while held.batch.status not in FINAL:
+                if self._stopping.is_set():
+                    held.release()
+                    return
+                self._legs[held.batch.status](held)
+        except* LeaseLost:
+            log.info("batch let go", batch=batch.id)
+        except* Unavailable as errors:  # the store is away: the lease runs out and the batch is claimed again
+            log.error("batch cannot reach its store", batch=batch.id, errors=str(errors.exceptions))
+        except* Exception:  # the thread's edge: the batch fails in words, the traceback is logged
+            log.exception("batch failed unexpectedly", batch=batch.id)
+            words = f"The batch failed due to an internal error; the server's log has it under {batch.id}."
+            with suppress(LuthierError, LeaseLost):
+                self._fail(held, [BatchError("server_error", words)])
+
+    def _validate(self, held: HeldBatch) -> None:
+        """Look at the whole input, and keep a copy of it: its user may delete the file while the batch goes on."""
+        batch, platform = held.batch, self._platform
+        try:
+            file = self._input_file(batch)
+        except InvalidRequest as error:
+            self._fail(held, [BatchError("invalid_request", error.message, "file_id")])
+            return
+        with self._spooled(file.blob, file.sha256) as lines:
+            found = check(lines, batch.endpoint, knows_model=lambda name: self._knows(batch, name), beat=held.beat)
+            if found.errors:
+                self._fail(held, found.errors)
+                return
+            lines.seek(0)
+            with platform.blobs.writer(batch.id) as copy:
+                while chunk := lines.read(CHUNK_BYTES):
+                    held.beat()
+                    copy.write(chunk)
+                sha256 = copy.close().sha256
+        held.move("in_progress", total=found.total, model=found.model, input_sha256=sha256)
+
+    def _run(self, held: HeldBatch) -> None:
+        """Ask what has no answer yet, until all have one, the day is over, the user cancels or we are to stop."""
+        batch, database = held.batch, self._platform.database
+        if (left_s := batch.expires_at - database.now()) > 0:
+            with self._input(batch) as lines:
+                answered = batches.recorded(database, batch.id)
+                requests = (r for r in read(lines, batch.endpoint) if r.line not in answered)
+                self._portal.call(self._ask_all, held, requests, left_s)
+        if held.batch.status == "in_progress" and not self._stopping.is_set():
+            held.move("finalizing")
+
+    async def _ask_all(self, held: HeldBatch, requests: Iterator[Request], left_s: float) -> None:
+        with move_on_after(left_s):
+            async with create_task_group() as group:
+                group.start_soon(self._watch, held, group.cancel_scope)
+                async with create_task_group() as lanes:
+                    for _ in range(REQUESTS_AT_ONCE):
+                        lanes.start_soon(self._lane, held, requests)
+                group.cancel_scope.cancel()
+
+    async def _watch(self, held: HeldBatch, scope: CancelScope) -> None:
+        while held.batch.status == "in_progress" and not self._stopping.is_set():
+            await sleep(BEAT_S)
+            await to_thread.run_sync(held.beat)
+        scope.cancel()
+
+    async def _lane(self, held: HeldBatch, requests: Iterator[Request]) -> None:
+        batch = held.batch
+        caller = Caller(batch.project_id, batch.organization_id, batch.organization, batch.key_id, frozenset({"infer"}))
+        while True:
+            async with self._slots:
+                request = next(requests, None)
+                if request is None:
+                    return
+                answer = await self._answer(caller, batch.endpoint, request.body)
+            with CancelScope(shield=True):  # what was answered is kept, whatever ends the batch
+                await to_thread.run_sync(held.record, result(batch, request, answer))
+
+    async def _answer(self, caller: Caller, endpoint: str, body: JsonObject) -> Answer:
+        for pause_s in RETRY_AFTER_S:
+            answer = await self._ask(caller, endpoint, body)
+            if answer.status_code not in BUSY:
+                return answer
+            await sleep(pause_s)
+        return await self._ask(caller, endpoint, body)
+
+    def _finish(self, held: HeldBatch) -> None:
+        """Write the files, and end the batch with them."""
+        batch, platform = held.batch, self._platform
+        ending: BatchStatus = "completed" if batch.completed + batch.failed == batch.total else "expired"
+        if batch.status == "cancelling":
+            ending = "cancelled"
+        succeeded = batches.texts(platform.database, batch.id, succeeded=True)
+        failed = batches.texts(platform.database, batch.id, succeeded=False)
+        left = self._unanswered(batch, ending)
+        output = write_file(batch, "output", succeeded, platform.blobs, held.beat)
+        errors = write_file(batch, "error", chain(failed, left), platform.blobs, held.beat)
+        changes = batches.BatchChanges()
+        if output is not None:
+            changes["output_file_id"] = output.id
+        if errors is not None:
+            changes["error_file_id"] = errors.id
+        held.move(
+            ending,
+            written=[file for file in (output, errors) if file is not None],
+            outbox_items=event_items(platform, batch.project_id, f"batch.{ending}", {"id": batch.id}),
+            **changes,
+        )
+
+    def _unanswered(self, batch: Batch, ending: BatchStatus) -> Iterator[str]:
+        if ending == "completed" or batch.input_sha256 is None:
+            return
+        answered = batches.recorded(self._platform.database, batch.id)
+        with self._input(batch) as lines:
+            for request in read(lines, batch.endpoint):
+                if request.line not in answered:
+                    yield unanswered(batch, request, ending)
+
+    def _fail(self, held: HeldBatch, errors: list[BatchError]) -> None:
+        items = event_items(self._platform, held.batch.project_id, "batch.failed", {"id": held.batch.id})
+        held.move("failed", errors=errors, outbox_items=items)
+
+    def _purge(self) -> None:
+        """Remove what finished batches no longer need: their answers are in their files."""
+        database = self._platform.database
+        for batch_id in batches.to_purge(database):
+            self._platform.blobs.delete(batch_id)
+            batches.purge(database, batch_id, now=database.now())
+
+    def _input_file(self, batch: Batch) -> FileObject:
+        """Errors: `InvalidRequest` for one that cannot be a batch's input."""
+        file = files.get(self._platform.database, batch.project_id, batch.input_file_id)
+        if file is None:
+            raise InvalidRequest(
+                f"Cannot find file {batch.input_file_id}, or organization {batch.organization_id} does not have access "
+                "to it."
+            )
+        if file.purpose != "batch":
+            raise InvalidRequest(
+                f"File {file.id} has the purpose '{file.purpose}'; upload it with the purpose 'batch'."
+            )
+        if file.size_bytes > MAX_INPUT_BYTES:
+            raise InvalidRequest(f"File {file.id} has {file.size_bytes >> 20} MB; a batch takes at most 200 MB.")
+        return file
+
+    def _knows(self, batch: Batch, model: str) -> bool:
+        try:
+            models.resolve(self._platform, batch.project_id, model)
+        except NotFound:
+            return False
+        return True
+
+    def _input(self, batch: Batch) -> AbstractContextManager[BinaryIO]:
+        assert batch.input_sha256 is not None
+        return self._spooled(batch.id, batch.input_sha256)
+
+    @contextmanager
+    def _spooled(self, blob: str, sha256: str) -> Iterator[BinaryIO]:
+        """The blob as a nameless file of this machine: no download stays open for as long as its requests take."""
+        with tempfile.TemporaryFile(dir=self._platform.settings.data) as lines:
+            for chunk in self._platform.blobs.read(blob, sha256):
+                lines.write(chunk)
+            yield lines

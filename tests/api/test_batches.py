@@ -1,0 +1,148 @@
+import json
+import time
+
+import openai
+import pytest
+
+from luthier.store.schema import batches as rows
+from tests.conftest import serving
+
+CHAT = "/v1/chat/completions"
+MODEL = "smollm2-135m-instruct"
+
+
+def request(custom_id, content="hi", **changes):
+    body = {"model": MODEL, "messages": [{"role": "user", "content": content}], **changes}
+    return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": body}
+
+
+def upload(client, *requests):
+    content = "\n".join(json.dumps(request) for request in requests)
+    return client.files.create(file=("in.jsonl", content.encode()), purpose="batch").id
+
+
+def create(client, file_id, **changes):
+    wanted = {"endpoint": CHAT, "completion_window": "24h", "input_file_id": file_id, **changes}
+    return client.batches.create(**wanted)
+
+
+def finished(client, batch_id, timeout_s=30):
+    under_way = {"validating", "in_progress", "finalizing", "cancelling"}
+    end = time.monotonic() + timeout_s
+    while (batch := client.batches.retrieve(batch_id)).status in under_way:
+        assert time.monotonic() < end, batch
+        time.sleep(0.05)
+    return batch
+
+
+def results(client, file_id):
+    return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
+
+
+def test_a_new_batch(client):
+    batch = create(client, "file-none", metadata={"customer_id": "user_123456789"})
+    assert batch.id.startswith("batch_")
+    assert (batch.object, batch.status, batch.endpoint) == ("batch", "validating", CHAT)
+    assert batch.metadata == {"customer_id": "user_123456789"}
+    assert batch.expires_at == batch.created_at + 86_400
+    assert (batch.request_counts.total, batch.usage.total_tokens) == (0, 0)
+    assert "model" not in batch.to_dict()
+
+
+def test_a_file_that_is_not_there_fails_the_batch(server):
+    batch = finished(server.client, create(server.client, "file-none").id)
+    (error,) = batch.errors.data
+    organization = server.platform.project.organization_id
+    assert error.message == f"Cannot find file file-none, or organization {organization} does not have access to it."
+    assert (batch.status, error.code, error.param, error.line) == ("failed", "invalid_request", "file_id", None)
+    assert batch.failed_at is not None
+    assert batch.completed_at is None
+
+
+def test_bad_lines_are_named(client):
+    lines = [{k: v for k, v in request("a").items() if k != gone} for gone in ("custom_id", "method", "url", "body")]
+    batch = finished(client, create(client, upload(client, *lines)).id)
+    assert [(e.code, e.param, e.line) for e in batch.errors.data] == [
+        ("missing_required_parameter", "custom_id", 1),
+        ("missing_required_parameter", "method", 2),
+        ("missing_required_parameter", "url", 3),
+        ("missing_required_parameter", "body", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "param", "code"),
+    [
+        (
+            {"endpoint": "/v1/invalid/endpoint"},
+            "Invalid value: '/v1/invalid/endpoint'. Supported values are: '/v1/chat/completions', '/v1/completions', "
+            "'/v1/embeddings' and '/v1/responses'.",
+            "endpoint",
+            "invalid_value",
+        ),
+        ({"completion_window": "48h"}, "Invalid value: '48h'. Supported values are: '24h'.", None, "invalid_value"),
+        (
+            {"metadata": {"tags": ["a", "b"]}},
+            "Invalid type for 'metadata.tags': expected a string, but got an array instead.",
+            "metadata.tags",
+            "invalid_type",
+        ),
+        ({"extra_body": {"priority": 1}}, "Unknown parameter: 'priority'.", "priority", "unknown_parameter"),
+        (
+            {"output_expires_after": {"anchor": "created_at", "seconds": 60}},
+            "Invalid 'output_expires_after.seconds': integer below minimum value. Expected a value >= 3600, but got 60 "
+            "instead.",
+            "output_expires_after.seconds",
+            "integer_below_min_value",
+        ),
+    ],
+)
+def test_what_is_refused(client, changes, message, param, code):
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(client, "file-none", **changes)
+    assert (refused.value.body["message"], refused.value.code) == (message, code)
+    assert refused.value.param == (param or "completion_window")
+
+
+def test_lists_are_newest_first_and_paged(client):
+    made = [create(client, "file-none").id for _ in range(3)]
+    page = client.batches.list(limit=2)
+    assert [batch.id for batch in page.data] == made[:0:-1]
+    assert page.has_more
+    assert page.get_next_page().data[0].id == made[0]
+
+
+def test_batches_that_are_not_there(client):
+    for call in (client.batches.retrieve, client.batches.cancel):
+        with pytest.raises(openai.NotFoundError, match="No batch found with id 'batch_none'"):
+            call("batch_none")
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "expired", "finalizing"])
+def test_what_has_ended_is_not_cancelled(idle, status):
+    made = create(idle.client, "file-none")
+    stand(idle, made.id, status)
+    with pytest.raises(openai.ConflictError) as refused:
+        idle.client.batches.cancel(made.id)
+    assert refused.value.body["message"] == f"Cannot cancel a batch with status '{status}'."
+    assert (refused.value.code, refused.value.param) == (None, None)
+
+
+@pytest.mark.parametrize("status", ["cancelling", "cancelled"])
+def test_what_is_cancelled_may_be_cancelled_again(idle, status):
+    made = create(idle.client, "file-none")
+    assert idle.client.batches.cancel(made.id).status == "cancelling"
+    stand(idle, made.id, status)
+    assert idle.client.batches.cancel(made.id).status == status
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory):
+    """A server that runs no batches."""
+    with serving(tmp_path_factory.mktemp("idle"), background=False) as running:
+        yield running
+
+
+def stand(server, batch_id, status):
+    with server.platform.database.transaction() as connection:
+        connection.execute(rows.update().where(rows.c.id == batch_id).values(status=status))
