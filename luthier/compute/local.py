@@ -41,7 +41,6 @@ class LocalCompute:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C at the server's terminal is the server's to handle
             )
-        write_atomic(_pid_file(run), str(child.pid).encode())
         self._children[run.path] = child
 
     def poll(self, run: RunFolder) -> RunState:
@@ -76,18 +75,18 @@ class LocalCompute:
             child.kill()
             child.wait()
         while _held(run):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                os.kill(int(_pid_file(run).read_text()), signal.SIGKILL)
+            with contextlib.suppress(ValueError, ProcessLookupError):  # it has just begun, or just ended
+                os.kill(int(_lock(run).read_text()), signal.SIGKILL)
             time.sleep(POLL_S)
 
 
-def _pid_file(run: RunFolder) -> Path:
-    return run.path / "trainer.pid"
+def _lock(run: RunFolder) -> Path:
+    return run.path / "lock"
 
 
 def _held(run: RunFolder) -> bool:
-    """Whether a trainer holds the run's lock."""
-    with (run.path / "lock").open("a") as lock:
+    """Whether a trainer holds the run's lock; its process id stands in it."""
+    with _lock(run).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -58,9 +58,12 @@ def main() -> int:
 
 @contextmanager
 def _alone(run: RunFolder) -> Iterator[None]:
-    """Hold the run's lock; wait for whoever holds it."""
-    with (run.path / "lock").open("a") as lock:
+    """Hold the run's lock; wait for whoever holds it. Our process id stands in it, for whoever must end us."""
+    with (run.path / "lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 
