@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from luthier.core.settings import Settings
+
 if TYPE_CHECKING:
     from luthier.cli.client import TuneOptions
 
 Model = Annotated[
     str | None,
-    typer.Option(help="Base model, or an alias of one.", show_default="the small default"),
+    typer.Option(help="Base model, or an alias of one.", show_default=Settings.default_base),
 ]
 Suffix = Annotated[str | None, typer.Option(help="Up to 64 characters that go into the model's name.")]
 Method = Annotated[str, typer.Option(help="supervised or dpo.")]
