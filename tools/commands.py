@@ -14,8 +14,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 HEAD = """# Commands
 
 Client commands read `OPENAI_BASE_URL` and `OPENAI_API_KEY`, so they work against OpenAI as well; without a base URL
-they talk to the server on this machine, with the key from its data folder, and say so. What goes wrong is said in one line,
-and the exit status is 1. This page is made from the commands by `python tools/commands.py`.
+they talk to the server on this machine, with the key from its data folder, and say so. What goes wrong is said in one
+line, and the exit status is 1. This page is made from the commands by `python tools/commands.py`.
 """
 
 
