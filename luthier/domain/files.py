@@ -45,8 +45,13 @@ def create(
 
 
 def check_format(incoming: Incoming, purpose: str) -> None:
-    """Errors: `InvalidRequest` with the line, where the purpose wants JSONL and the bytes are not."""
-    if purpose in JSONL_PURPOSES and (error := incoming.jsonl_error()) is not None:
+    """Errors: `InvalidRequest` with the line, where the purpose wants JSONL and the bytes are not.
+
+    A batch names its own bad lines, all of them, so its file need only begin well, as with OpenAI.
+    """
+    if purpose not in JSONL_PURPOSES:
+        return
+    if (error := incoming.jsonl_error(first_line_only=purpose == "batch")) is not None:
         raise InvalidRequest(error, code="invalid_file_format", param="file")
 
 

@@ -38,9 +38,11 @@ class Incoming:
         """Make the blob appear."""
         return self._writer.close()
 
-    def jsonl_error(self) -> str | None:
-        """Why the bytes are not JSONL, where that was asked for; None when they are."""
-        return self._check.verdict() if self._check else None
+    def jsonl_error(self, *, first_line_only: bool = False) -> str | None:
+        """Why the bytes are not JSONL, where that was asked for; None when they are, or their first line is."""
+        if self._check is None or (error := self._check.verdict()) is None:
+            return None
+        return None if first_line_only and self._check.begins_well else error
 
     def md5_hex(self) -> str | None:
         """MD5 of the bytes, where it was asked for."""

@@ -40,6 +40,11 @@ class JsonlCheck:
             if self._error is not None:
                 return
 
+    @property
+    def begins_well(self) -> bool:
+        """Whether an object came before the first error."""
+        return self._objects > 0
+
     def verdict(self) -> str | None:
         """What is wrong, with the line; None when all is well."""
         if self._error is None and self._rest:

@@ -70,6 +70,23 @@ def test_bad_lines_are_named(client):
     ]
 
 
+def test_a_line_that_is_no_json_passes_the_upload_and_fails_the_batch(client):
+    content = json.dumps(request("valid")).encode() + b"\n{invalid json here"
+    file = client.files.create(file=("in.jsonl", content), purpose="batch")
+    (error,) = finished(client, create(client, file.id).id).errors.data
+    assert (error.code, error.line, error.message) == (
+        "invalid_json_line",
+        2,
+        "This line is not parseable as valid JSON.",
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"{malformed json"])
+def test_a_file_without_any_request_is_refused_when_it_is_uploaded(client, content):
+    with pytest.raises(openai.BadRequestError, match="JSONL format"):
+        client.files.create(file=("in.jsonl", content), purpose="batch")
+
+
 @pytest.mark.parametrize(
     ("changes", "message", "param", "code"),
     [

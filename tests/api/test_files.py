@@ -69,7 +69,7 @@ def test_wait_for_processing_returns_at_once(client):
         (b'{"a": ' * 100_000, "Line 1"),
     ],
 )
-@pytest.mark.parametrize("purpose", ["fine-tune", "batch", "evals"])
+@pytest.mark.parametrize("purpose", ["fine-tune", "evals"])
 def test_what_is_not_jsonl_is_refused_with_its_line(server, content, line, purpose):
     blobs = server.platform.settings.data / "blobs"
     before = set(blobs.iterdir())
