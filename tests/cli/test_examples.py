@@ -1,6 +1,9 @@
 """The data of the first story is what the story says it is."""
 
 import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import luthier
@@ -36,3 +39,12 @@ def test_questions_are_spelled_right():
 def test_the_twenty_prompts_are_held_out():
     assert len(set(PROMPTS)) == len(PROMPTS) == 20
     assert not set(PROMPTS) & set(QUESTIONS)
+
+
+def test_the_wheel_ships_the_data(tmp_path):
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shipped = zipfile.ZipFile(wheel).namelist()
+    assert {"luthier/examples/misspell.jsonl", "luthier/examples/misspell-prompts.txt"} <= set(shipped)
