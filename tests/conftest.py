@@ -45,7 +45,10 @@ def serving(data: Path, *, background=True, **settings):
     violations = len(RECORDER.violations)
     defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
     app = create_app(Settings(**{**defaults, **settings}), background=background)
-    listener = socket.create_server(("127.0.0.1", 0))
+    # Named as TCP, for asyncio turns off Nagle's delay on no other: 40 ms less a request.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     server = uvicorn.Server(uvicorn.Config(RECORDER.around(app), log_level="warning"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -58,8 +58,13 @@ def envelope(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """An error in OpenAI's form."""
-    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    body = {"error": {"message": _sendable(message), "type": kind, "param": param and _sendable(param), "code": code}}
     return JSONResponse(body, status, headers)
+
+
+def _sendable(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can bring in and UTF-8 cannot send out."""
+    return text.encode(errors="replace").decode()
 
 
 def install(app: FastAPI) -> None:

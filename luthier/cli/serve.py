@@ -102,9 +102,15 @@ def _listen(settings: Settings) -> socket.socket:
     from luthier.core.errors import Unavailable
 
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # asyncio turns off Nagle's delay only on sockets that name TCP; on others each answer waits some 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        listener.bind((settings.host, settings.port))
+        listener.listen()
     except OSError as error:
+        listener.close()
         raise Unavailable(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another by --port"
         ) from error
+    return listener

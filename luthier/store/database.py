@@ -16,9 +16,9 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, make_url, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
-from luthier.core.errors import Unavailable
+from luthier.core.errors import InvalidRequest, Unavailable
 
 BUSY_TIMEOUT_S: Final = 30
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -102,5 +102,7 @@ def _sqlite_engine(url: str) -> Engine:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except DataError as error:  # PostgreSQL keeps no NUL in its texts
+        raise InvalidRequest(f"The database cannot keep this value: {error.orig}", code="invalid_value") from error
     except OperationalError as error:
         raise Unavailable(f"the database does not answer: {error.orig}; nothing was changed, try again") from error

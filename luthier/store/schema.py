@@ -22,7 +22,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
     text,
 )
 
@@ -196,7 +195,7 @@ jobs = Table(
     Column("result_files", DOCUMENT, nullable=False),
     Column("error", DOCUMENT),
     Column("fine_tuned_model", Text),
-    Column("paused", Boolean, nullable=False, server_default=false()),
+    Column("paused", Boolean, nullable=False),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_owner", Text),
     Column("lease_until", Float, nullable=False, server_default="0"),

@@ -1,10 +1,14 @@
+from hashlib import sha256
+
 import openai
 import pytest
 
 from luthier.core.models import TunedModel
 from luthier.core.projects import ApiKey, Project
 from luthier.domain import models
+from luthier.store import keys
 from luthier.store import models as rows
+from luthier.store.schema import projects
 from tests.api.test_files import upload
 from tests.conftest import serving
 
@@ -125,11 +129,6 @@ def test_permissions_need_the_admin_scope_and_real_projects(server):
 
 
 def add_project(database, project, key, text):
-    from hashlib import sha256
-
-    from luthier.store import keys
-    from luthier.store.schema import projects
-
     if project is not None:
         with database.transaction() as connection:
             row = {name: getattr(project, name) for name in ("id", "organization_id", "name", "created_at")}

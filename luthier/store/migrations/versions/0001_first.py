@@ -201,7 +201,7 @@ def upgrade() -> None:
         sa.Column("result_files", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("fine_tuned_model", sa.Text(), nullable=True),
-        sa.Column("paused", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("paused", sa.Boolean(), nullable=False),
         sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("lease_until", sa.Float(), server_default="0", nullable=False),

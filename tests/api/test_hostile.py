@@ -1,0 +1,97 @@
+"""Whatever is sent, the answer is a success or an error in the envelope, never a 5xx and never silence."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api.test_files import upload
+from tests.conftest import serving
+
+QUICK = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+TEXT = st.text(max_size=20) | st.sampled_from(["\x00", "\ud800", "auto", "%00", "a/b", "..", "🦆"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = {
+    "/fine_tuning/jobs": [
+        "model",
+        "training_file",
+        "validation_file",
+        "suffix",
+        "seed",
+        "metadata",
+        "method",
+        "hyperparameters",
+        "integrations",
+    ],
+    "/uploads": ["filename", "purpose", "bytes", "mime_type", "expires_after"],
+    "/uploads/upload_none/complete": ["part_ids", "md5"],
+    "/fine_tuning/checkpoints/ft:a:b::c/permissions": ["project_ids"],
+}
+LISTS = ["/files", "/fine_tuning/jobs", "/fine_tuning/jobs/ftjob-x/events", "/fine_tuning/jobs/ftjob-x/checkpoints"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("data"), background=False) as running:
+        yield running
+
+
+def check(answer):
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400:
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("path", sorted(FIELDS))
+def test_any_json_body(server, path):
+    good = {
+        "model": "smollm2-135m-instruct",
+        "training_file": upload(server.client).id,
+        "filename": "a",
+        "purpose": "vision",
+        "bytes": 5,
+        "mime_type": "text/plain",
+        "part_ids": ["part_x"],
+        "project_ids": ["proj_x"],
+    }
+    start = {name: good[name] for name in FIELDS[path] if name in good}
+
+    @QUICK
+    @given(JSON | st.dictionaries(st.sampled_from(FIELDS[path]), JSON, max_size=4).map(lambda change: start | change))
+    def send(body):
+        headers = {"content-type": "application/json"}
+        check(server.http.post(path, content=json.dumps(body).encode(), headers=headers))
+
+    send()
+
+
+@QUICK
+@given(
+    st.binary(max_size=60), st.sampled_from(["application/json", "multipart/form-data; boundary=a", "text/plain", ""])
+)
+def test_any_bytes(server, body, kind):
+    for path in ("/files", "/fine_tuning/jobs", "/uploads"):
+        check(server.http.post(path, content=body, headers={"content-type": kind}))
+
+
+@QUICK
+@given(st.dictionaries(st.sampled_from(["limit", "after", "order", "purpose", "metadata", "metadata[a]", "x"]), TEXT))
+def test_any_query(server, query):
+    sendable = {name: value.encode(errors="replace").decode() for name, value in query.items()}
+    for path in LISTS:
+        check(server.http.get(path, params=sendable))
+
+
+@QUICK
+@given(TEXT.map(lambda text: text.encode(errors="replace").decode()))
+def test_any_id(server, name):
+    for path in ("/files/{}", "/models/{}", "/fine_tuning/jobs/{}", "/fine_tuning/checkpoints/{}/permissions"):
+        check(server.http.get(path.format(quote(name, safe=""))))
