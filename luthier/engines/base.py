@@ -6,7 +6,7 @@ database.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -34,7 +34,7 @@ class Engine(Protocol):
         """The whole answer. Cancelling the call stops the generation."""
         ...
 
-    def stream(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> AsyncIterator[JsonObject]:
+    def stream(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
         """The answer's chunks, usage chunk last; `[DONE]` is not among them. Closing the iterator stops the
         generation."""
         ...

@@ -1,0 +1,104 @@
+"""Questions to llama.cpp's completion endpoint: one prompt, several choices, whole or streamed. Knows no chat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from luthier.core.json import Json, JsonObject
+from luthier.engines.base import Adapter
+from luthier.engines.http_api import Unreachable
+from luthier.engines.llamacpp_fleet import Fleet
+from luthier.engines.merging import all_of, merged
+
+COMPLETIONS: Final = "/v1/completions"
+
+Wire = dict[str, Any]
+"""llama.cpp's JSON, taken as it comes: child and parent are of one version."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A completion body wanted `count` times over; its choices are numbered from `first` on."""
+
+    body: JsonObject
+    count: int = 1
+    first: int = 0
+
+
+class Asker:
+    """Asks the fleet's servers. A server that takes no request is replaced, and the request sent once more."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def ask(self, questions: Sequence[Question], adapter: Adapter | None) -> tuple[list[Wire], list[Wire]]:
+        """All choices, by their numbers, and the usage of each choice or, where `count` is 1, of its question."""
+        if all(question.count == 1 for question in questions):
+            answers = await all_of([self.post(COMPLETIONS, question.body, adapter) for question in questions])
+            choices = [{**answer["choices"][0], "index": q.first} for q, answer in zip(questions, answers, strict=True)]
+            return choices, [answer["usage"] for answer in answers]
+        # Of several choices llama.cpp counts the tokens of the first alone; in a stream it counts each.
+        gathered: dict[int, Wire] = {}
+        used: list[Wire] = []
+        async with aclosing(self.stream(questions, adapter)) as stream:
+            async for choice, usage in stream:
+                so_far = gathered.setdefault(choice["index"], {**choice, "text": "", "logprobs": None})
+                so_far["text"] += choice["text"]
+                so_far["finish_reason"] = choice["finish_reason"]
+                if choice["logprobs"]:
+                    content = (so_far["logprobs"] or {"content": []})["content"]
+                    so_far["logprobs"] = {"content": content + choice["logprobs"]["content"]}
+                if usage:
+                    used.append(usage)
+        return [gathered[index] for index in sorted(gathered)], used
+
+    async def stream(
+        self, questions: Sequence[Question], adapter: Adapter | None
+    ) -> AsyncGenerator[tuple[Wire, Wire | None], None]:
+        """Pieces of choices, each with its choice's usage when it is the last."""
+        parts = self._split(questions)
+        async with aclosing(merged([self._events(part, adapter) for part in parts])) as events:
+            async for number, event in events:
+                choice = event["choices"][0]
+                choice["index"] += parts[number].first
+                yield choice, event.get("usage")
+
+    def _split(self, questions: Sequence[Question]) -> list[Question]:
+        """No question larger than the slots. Its seeds go on where the last part's end, as llama.cpp counts them."""
+        most = self._fleet.plan.slots
+        parts: list[Question] = []
+        for question in questions:
+            for start in range(0, question.count, most):
+                body, seed = question.body, question.body.get("seed")
+                if isinstance(seed, int) and start:
+                    body = {**body, "seed": seed + start}
+                parts.append(Question(body, min(most, question.count - start), question.first + start))
+        return parts
+
+    async def post(self, path: str, body: JsonObject, adapter: Adapter | None) -> Wire:
+        """The answer of an endpoint."""
+        async with self._fleet.place(adapter) as place:
+            try:
+                return await place.api.post(path, {**body, "lora": place.lora})
+            except Unreachable:
+                self._fleet.report_lost(place)
+        async with self._fleet.place(adapter) as place:
+            return await place.api.post(path, {**body, "lora": place.lora})
+
+    async def _events(self, question: Question, adapter: Adapter | None) -> AsyncGenerator[Wire, None]:
+        asked: dict[str, Json] = {**question.body, "n": question.count, "stream": True}
+        async with self._fleet.place(adapter, question.count) as place:
+            try:
+                async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
+                    async for event in events:
+                        yield event
+                return
+            except Unreachable:
+                self._fleet.report_lost(place)
+        async with self._fleet.place(adapter, question.count) as place:
+            async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
+                async for event in events:
+                    yield event

@@ -1,0 +1,162 @@
+"""Legacy completions on llama.cpp: several prompts, `best_of`, `echo`, log-probabilities of the prompt itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final
+
+from luthier.core.json import Json, JsonObject
+from luthier.engines import llamacpp_bodies as bodies
+from luthier.engines.base import Adapter
+from luthier.engines.llamacpp_asking import Asker, Question, Wire
+
+CERTAIN: Final = 1e4  # added to a logit: no other token is ever so likely
+
+Prompt = str | list[int]
+
+
+async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None) -> JsonObject:
+    """The whole answer."""
+    prompts = prompts_of(body["prompt"])
+    wanted, tried = _counts(body)
+    top = body.get("logprobs")
+    top = top if isinstance(top, int) else None
+    generates = body.get("max_tokens") != 0
+    asked = body if tried == wanted or top is not None else {**body, "logprobs": 0}
+    choices: list[JsonObject] = []
+    used: list[Wire] = []
+    for number, prompt in enumerate(prompts):
+        echoed = await _echo(asker, prompt, top, adapter) if body.get("echo") else _Echo("", None)
+        if generates:
+            question = Question(bodies.text(asked, _wire(prompt)), tried)
+            found, usages = await asker.ask([question], adapter)
+            used += usages
+            found = sorted(found, key=_mean_logprob, reverse=True)[:wanted] if tried > wanted else found
+        else:
+            found = [{"text": "", "logprobs": None, "finish_reason": "length"}] * wanted
+            used.append(await _unused(asker, prompt, adapter))
+        for place, choice in enumerate(found):
+            logprobs = _with_echo(echoed, choice, top) if top is not None else None
+            choices.append(
+                {
+                    "text": echoed.text + choice["text"],
+                    "index": number * wanted + place,
+                    "logprobs": logprobs,
+                    "finish_reason": choice["finish_reason"],
+                }
+            )
+    return {"choices": list(choices), "usage": bodies.usage(used, len(prompts))}
+
+
+async def chunks(asker: Asker, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
+    """The answer's chunks, usage last."""
+    prompts = prompts_of(body["prompt"])
+    wanted, _ = _counts(body)
+    top = body.get("logprobs")
+    top = top if isinstance(top, int) else None
+    offsets: dict[int, int] = {}
+    questions: list[Question] = []
+    for number, prompt in enumerate(prompts):
+        questions.append(Question(bodies.text(body, _wire(prompt)), wanted, number * wanted))
+        if body.get("echo"):
+            echoed = await _echo(asker, prompt, top, adapter)
+            for index in range(number * wanted, (number + 1) * wanted):
+                logprobs = bodies.text_logprobs(echoed.scored, 0, top) if top is not None else None
+                offsets[index] = len(echoed.text)
+                yield _chunk(index, echoed.text, logprobs, None)
+    used: list[Wire] = []
+    async with aclosing(asker.stream(questions, adapter)) as pieces:
+        async for choice, usage in pieces:
+            index, offset = choice["index"], offsets.get(choice["index"], 0)
+            logprobs = bodies.text_logprobs(choice["logprobs"], offset, top) if top is not None else None
+            offsets[index] = offset + len(choice["text"])
+            yield _chunk(index, choice["text"], logprobs, choice["finish_reason"])
+            if usage:
+                used.append(usage)
+    yield {"choices": [], "usage": bodies.usage(used, len(prompts))}
+
+
+def prompts_of(prompt: Json) -> list[Prompt]:
+    """A text, texts, token ids or lists of them, as a list of prompts."""
+    if isinstance(prompt, str):
+        return [prompt]
+    given: list[Any] = prompt if isinstance(prompt, list) else []
+    return [given] if given and isinstance(given[0], int) else given
+
+
+def _wire(prompt: Prompt) -> Json:
+    return prompt if isinstance(prompt, str) else list(prompt)
+
+
+def _chunk(index: int, text: str, logprobs: Json, reason: Json) -> JsonObject:
+    return {"choices": [{"text": text, "index": index, "logprobs": logprobs, "finish_reason": reason}]}
+
+
+def _counts(body: JsonObject) -> tuple[int, int]:
+    """Choices wanted of each prompt, and choices tried."""
+    wanted = body.get("n") or 1
+    assert isinstance(wanted, int)
+    tried = body.get("best_of")
+    return wanted, max(wanted, tried) if isinstance(tried, int) else wanted
+
+
+def _mean_logprob(choice: Wire) -> float:
+    tokens = (choice["logprobs"] or {"content": []})["content"]
+    return sum(token["logprob"] for token in tokens) / len(tokens) if tokens else 0.0
+
+
+class _Echo:
+    """A prompt's text, and how likely each of its tokens was."""
+
+    def __init__(self, text: str, scored: Wire | None) -> None:
+        self.text = text
+        self.scored = scored
+
+
+async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter | None) -> _Echo:
+    text = prompt if isinstance(prompt, str) else await _text_of(asker, prompt, adapter)
+    if top is None:
+        return _Echo(text, None)
+    ids = await ids_of(asker, prompt, adapter) if isinstance(prompt, str) else prompt
+    return _Echo(text, {"content": await _score(asker, ids, top, adapter)})
+
+
+async def _score(asker: Asker, ids: list[int], top: int, adapter: Adapter | None) -> list[Wire]:
+    """Log-probabilities of given tokens; the first has none. llama.cpp tells how likely it thought what it said before
+    any bias, so it is made to say each token by a bias. The prompt so far is in its cache: a token costs one step.
+    """
+    scored: list[Wire] = [{"token": await _text_of(asker, ids[:1], adapter), "logprob": None, "top_logprobs": []}]
+    for at in range(1, len(ids)):
+        body: JsonObject = {
+            "prompt": list(ids[:at]),
+            "logit_bias": {str(ids[at]): CERTAIN},
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": max(1, top),
+        }
+        [choice], _ = await asker.ask([Question(body)], adapter)
+        scored += choice["logprobs"]["content"]
+    return scored
+
+
+def _with_echo(echoed: _Echo, choice: Wire, top: int) -> JsonObject | None:
+    said = (choice["logprobs"] or {"content": []})["content"]
+    before = echoed.scored["content"] if echoed.scored else []
+    return bodies.text_logprobs({"content": [*before, *said]}, 0, top)
+
+
+async def ids_of(asker: Asker, text: str, adapter: Adapter | None) -> list[int]:
+    """The tokens that llama.cpp makes of a prompt."""
+    answer = await asker.post("/tokenize", {"content": text, "add_special": True, "parse_special": True}, adapter)
+    ids: Any = answer["tokens"]
+    return list(ids)
+
+
+async def _text_of(asker: Asker, ids: list[int], adapter: Adapter | None) -> str:
+    return str((await asker.post("/detokenize", {"tokens": list(ids)}, adapter))["content"])
+
+
+async def _unused(asker: Asker, prompt: Prompt, adapter: Adapter | None) -> Wire:
+    ids = await ids_of(asker, prompt, adapter) if isinstance(prompt, str) else prompt
+    return {"prompt_tokens": len(ids), "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}

@@ -1,0 +1,51 @@
+"""Any server elsewhere that speaks OpenAI's API: a company's gateway, a teacher. Knows its name for the model only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from luthier.core.errors import InvalidRequest
+from luthier.core.json import JsonObject
+from luthier.engines.base import Adapter, Endpoint
+from luthier.engines.http_api import HttpApi
+
+
+class OpenAI:
+    """An `Engine` that passes bodies on. It serves no adapters of ours: they would have to be there already."""
+
+    def __init__(self, model: str, *, base_url: str, api_key: str) -> None:
+        self._model = model
+        self._api = HttpApi(base_url.rstrip("/"), api_key, name=base_url)
+
+    async def answer(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> JsonObject:
+        return await self._api.post(f"/{endpoint}", self._addressed(body, adapter))
+
+    async def stream(
+        self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None
+    ) -> AsyncGenerator[JsonObject, None]:
+        asked: JsonObject = {
+            **self._addressed(body, adapter),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        async with aclosing(self._api.stream(f"/{endpoint}", asked)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def tokenize(self, body: JsonObject, adapter: Adapter | None) -> list[int]:
+        """Nothing: a remote server does not tell."""
+        return []
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    def _addressed(self, body: JsonObject, adapter: Adapter | None) -> JsonObject:
+        if adapter is not None:
+            raise InvalidRequest(
+                "This server's engine is a remote one, which cannot load adapters; tuned models need the engine "
+                "'llamacpp'.",
+                code="unsupported_value",
+                param="model",
+            )
+        return {**body, "model": self._model}

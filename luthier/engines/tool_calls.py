@@ -1,0 +1,146 @@
+"""Calls of functions in what a model says: told apart from its text as the tokens come. Knows no engine.
+
+Three notations cover the families that are served: Hermes (Qwen, SmolLM, and whatever template has no tools of its
+own: see `data/messages.py`), Mistral's, and the bare JSON of Llama 3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from luthier.core.ids import new_id
+from luthier.core.json import Json, JsonObject
+
+
+@dataclass(frozen=True)
+class Notation:
+    """Between `opening` and `closing` stands a call, or a list of them, as JSON; without `closing`, to the end."""
+
+    opening: str
+    closing: str
+    arguments: str = "arguments"
+
+
+MOST_CALLS: Final = 16  # in an answer that must be calls: a small model would go on for ever
+HERMES: Final = Notation("<tool_call>", "</tool_call>")
+MISTRAL: Final = Notation("[TOOL_CALLS]", "")
+LLAMA: Final = Notation("", "", arguments="parameters")
+
+
+def notation_of(template: str) -> Notation:
+    """The notation that a chat template teaches."""
+    if HERMES.opening not in template:
+        if MISTRAL.opening in template:
+            return MISTRAL
+        if "<|python_tag|>" in template:
+            return LLAMA
+    return HERMES
+
+
+def calling_grammar(tools: Sequence[JsonObject], notation: Notation, *, many: bool) -> str:
+    """A grammar for an answer that is nothing but calls of these functions, at least one."""
+    shapes: list[Json] = []
+    for tool in tools:
+        function = tool["function"]
+        assert isinstance(function, dict)
+        shapes.append(
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": function["name"]},
+                    notation.arguments: function.get("parameters") or {"type": "object"},
+                },
+                "required": ["name", notation.arguments],
+                "additionalProperties": False,
+            }
+        )
+    call = f"call: %json {json.dumps({'anyOf': shapes})}"
+    quote = json.dumps
+    if notation is HERMES:
+        one = f"{quote(HERMES.opening + chr(10))} call {quote(chr(10) + HERMES.closing)}"
+        start = f"start: {one} ({quote(chr(10))} {one}){{0,{MOST_CALLS - 1}}}" if many else f"start: {one}"
+    elif notation is MISTRAL:
+        more = f'(", " call){{0,{MOST_CALLS - 1}}}' if many else ""
+        start = f'start: {quote(MISTRAL.opening)} "[" call {more} "]"'
+    else:
+        start = "start: call"
+    return f"%llguidance {{}}\n{start}\n{call}"
+
+
+@dataclass
+class CallReader:
+    """Takes a choice's text piece by piece; gives text that is no call, and calls once they are whole.
+
+    `many` false: what follows the first call is dropped. What turns out to be no call is text after all.
+    """
+
+    notation: Notation
+    many: bool = True
+    calls: list[JsonObject] = field(default_factory=list)
+    _held: str = ""
+    _inside: bool = False
+
+    def feed(self, piece: str) -> str:
+        """The text that is certain by now. Calls found are appended to `calls`."""
+        self._held += piece
+        text = ""
+        while True:
+            if self._inside:
+                end = self._held.find(self.notation.closing) if self.notation.closing else -1
+                if end < 0:
+                    return text
+                text += self._close(self._held[:end])
+                self._held = self._held[end + len(self.notation.closing) :].lstrip("\n")
+                continue
+            if not self.notation.opening:
+                if self._held and not self._held.lstrip().startswith("{"):
+                    text, self._held = text + self._held, ""
+                return text
+            before, opening, after = self._held.partition(self.notation.opening)
+            if not opening:
+                keep = _possible_start(before, self.notation.opening)
+                self._held = before[len(before) - keep :]
+                return text + self._said(before[: len(before) - keep])
+            text += self._said(before.removesuffix("\n"))
+            self._held, self._inside = after, True
+
+    def end(self) -> str:
+        """The text left over when the model has stopped."""
+        held, self._held = self._held, ""
+        if self._inside or (held and not self.notation.opening):
+            return self._close(held)
+        return self._said(held)
+
+    def _said(self, text: str) -> str:
+        return "" if self.calls and not text.strip() else text
+
+    def _close(self, payload: str) -> str:
+        self._inside = False
+        try:
+            found: Json = json.loads(payload)
+        except json.JSONDecodeError:
+            return self.notation.opening + payload + self.notation.closing
+        calls = [self._call(call) for call in (found if isinstance(found, list) else [found])]
+        if None in calls:
+            return self.notation.opening + payload + self.notation.closing
+        if self.many or not self.calls:
+            self.calls += [call for call in calls if call][: None if self.many else 1]
+        return ""
+
+    def _call(self, call: Json) -> JsonObject | None:
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            return None
+        arguments = call.get("arguments", call.get("parameters", {}))
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        return {"id": new_id("call"), "type": "function", "function": {"name": call["name"], "arguments": text}}
+
+
+def _possible_start(text: str, opening: str) -> int:
+    """How many characters at the end of `text`, a line break before them included, could be the start of `opening`."""
+    for length in range(min(len(text), len(opening)), 0, -1):
+        if opening.startswith(text[-length:]):
+            return length + (text[:-length].endswith("\n"))
+    return 1 if text.endswith("\n") else 0
