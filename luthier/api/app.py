@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
@@ -19,9 +20,13 @@ from luthier.core.settings import Settings
 from luthier.domain.batch_worker import BatchWorker
 from luthier.domain.notify import Notifier
 from luthier.domain.platform import open_platform
+from luthier.domain.rates import RequestRates
 from luthier.domain.sweeping import Sweeper
 
 ROUTERS = (files.router, uploads.router, fine_tuning.router, models.router, batches.router, webhooks.router)
+
+# Of a JSON body; forms with files have limits of their own.
+MAX_BODY_BYTES: Final = 64 << 20
 
 
 def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
@@ -45,6 +50,7 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
             finally:
                 for worker in reversed(workers):
                     await run_in_threadpool(worker.stop)
+                await platform.engines.close()
                 platform.close()
 
     cors = Middleware(
@@ -57,9 +63,15 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
     app = FastAPI(
         title="Luthier",
         docs_url=None,
+        redirect_slashes=False,
+        max_body_size=MAX_BODY_BYTES,
         redoc_url=None,
         lifespan=lifespan,
-        middleware=[Middleware(Envelope), *([cors] if settings.cors_origins else []), Middleware(Authenticated)],
+        middleware=[
+            Middleware(Envelope),
+            *([cors] if settings.cors_origins else []),
+            Middleware(Authenticated, rates=RequestRates(settings.requests_per_minute)),
+        ],
     )
     errors.install(app)
     app.include_router(health.router)

@@ -1,4 +1,4 @@
-"""What the product's verbs work on, opened once per process: database, blobs, base models. Knows no HTTP."""
+"""What the product's verbs work on, opened once per process: database, blobs, base models, engines. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from luthier.core.projects import Project
 from luthier.core.settings import Settings
 from luthier.domain import keys
 from luthier.domain.bases import Bases
+from luthier.engines.pool import EnginePool
 from luthier.store.blobs import Blobs
 from luthier.store.database import Database
 
@@ -22,11 +23,12 @@ class Platform:
     database: Database
     blobs: Blobs
     bases: Bases
+    engines: EnginePool
     project: Project
     first_key: str | None
 
     def close(self) -> None:
-        """Give back what `open_platform` took."""
+        """Give back what `open_platform` took. Engines are closed before, by the event loop that asked them."""
         self.database.close()
 
 
@@ -43,7 +45,9 @@ def open_platform(settings: Settings) -> Platform:
     first_key = keys.ensure_key(database, project, settings.api_key)
     if first_key is not None:
         _write_private(settings.key_file, first_key)
-    return Platform(settings, database, Blobs(settings.blobs), Bases(settings.cache), project, first_key)
+    bases = Bases(settings.cache, settings.bases)
+    engines = EnginePool(settings.engine, bases.get)
+    return Platform(settings, database, Blobs(settings.blobs), bases, engines, project, first_key)
 
 
 def _write_private(path: Path, text: str) -> None:

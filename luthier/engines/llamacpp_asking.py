@@ -98,7 +98,9 @@ class Asker:
                 return
             except Unreachable:
                 self._fleet.report_lost(place)
-        async with self._fleet.place(adapter, question.count) as place:
-            async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
-                async for event in events:
-                    yield event
+        async with (
+            self._fleet.place(adapter, question.count) as place,
+            aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events,
+        ):
+            async for event in events:
+                yield event
