@@ -17,6 +17,7 @@ from luthier.core.settings import Settings
 from luthier.domain import batch_worker, batches, files, webhooks
 from luthier.domain.batch_output import Answer
 from luthier.domain.batch_worker import BatchWorker
+from luthier.domain.held_batch import HeldBatch
 from luthier.domain.platform import open_platform
 from luthier.store import batches as rows
 from luthier.store.schema import batch_lines, outbox
@@ -246,6 +247,23 @@ def test_work_goes_on_after_a_stop_and_nothing_is_answered_twice(platform):
     assert done.completed == 40
     assert len(lines_of(platform, done.output_file_id)) == 40
     assert set(ask.answered.values()) == {1}
+
+
+def test_what_was_answered_is_kept_though_the_worker_stops(platform, monkeypatch):
+    def slow(held, result):
+        time.sleep(0.02)
+        record(held, result)
+
+    async def ask(*call):
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1  # answers wait in line to be kept
+        return await asked(*call)
+
+    record, asked = HeldBatch.record, Asked()
+    monkeypatch.setattr(HeldBatch, "record", slow)
+    batch = create(platform, upload(platform, *(request(f"c{n}", f"text {n}") for n in range(40))).id)
+    with working(platform, ask):
+        until(lambda: sum(asked.answered.values()) >= 10)
+    assert len(rows.recorded(platform.database, batch.id)) == sum(asked.answered.values()) < 40
 
 
 def test_cancelling_stops_what_is_under_way_and_keeps_what_was_answered(platform):
