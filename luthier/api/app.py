@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
 
 from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
@@ -19,14 +18,12 @@ from luthier.api.routes import batches, files, fine_tuning, health, models, uplo
 from luthier.core.settings import Settings
 from luthier.domain.batch_worker import BatchWorker
 from luthier.domain.notify import Notifier
-from luthier.domain.platform import open_platform
+from luthier.domain.platform import Platform, open_platform
 from luthier.domain.rates import RequestRates
+from luthier.domain.runner import Runner
 from luthier.domain.sweeping import Sweeper
 
 ROUTERS = (files.router, uploads.router, fine_tuning.router, models.router, batches.router, webhooks.router)
-
-# Of a JSON body; forms with files have limits of their own.
-MAX_BODY_BYTES: Final = 64 << 20
 
 
 def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
@@ -40,9 +37,7 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
         platform = open_platform(settings)
         app.state.platform = platform
         async with BlockingPortal() as portal:
-            workers: list[Notifier | Sweeper | BatchWorker] = []
-            if background:
-                workers = [Notifier(platform), Sweeper(platform), BatchWorker(platform, asking(app), portal)]
+            workers = _workers(app, platform, portal) if background else []
             for worker in workers:
                 worker.start()
             try:
@@ -64,7 +59,6 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
         title="Luthier",
         docs_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
         redoc_url=None,
         lifespan=lifespan,
         middleware=[
@@ -78,3 +72,14 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix="/v1")
     return app
+
+
+def _workers(
+    app: FastAPI, platform: Platform, portal: BlockingPortal
+) -> list[Notifier | Sweeper | BatchWorker | Runner]:
+    return [
+        Notifier(platform),
+        Sweeper(platform),
+        BatchWorker(platform, asking(app), portal),
+        Runner(platform, portal),
+    ]

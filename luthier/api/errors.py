@@ -86,4 +86,6 @@ def install(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers = dict(error.headers or {})
             return envelope(405, f"Invalid method for URL {where}", code="method_not_allowed", headers=headers)
+        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return envelope(413, f"{error.detail} {where}", code="request_too_large")
         return envelope(error.status_code, error.detail)

@@ -11,6 +11,7 @@ from typing import Final
 from fastapi.datastructures import Headers
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luthier.api.errors import envelope, error_response
@@ -18,9 +19,11 @@ from luthier.core.errors import LuthierError, Unauthenticated
 from luthier.core.projects import Caller
 from luthier.domain import keys
 from luthier.domain.platform import Platform
+from luthier.domain.rates import RequestRates
 
 log = logging.getLogger(__name__)
 
+MAX_BODY_BYTES: Final = 64 << 20  # of a JSON body; forms with files raise it for themselves
 VERSION: Final = "2020-10-01"  # what OpenAI sends
 UNEXPECTED: Final = "The server had an error while processing your request. Its log has the traceback under {id}."
 
@@ -53,9 +56,9 @@ class Envelope:
             await send(message)
 
         scope = {**scope, "method": "GET"} if head else scope
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id, "body_limit_bytes": MAX_BODY_BYTES}
         try:
-            await self._app(scope, receive, send_named)
+            await self._app(scope, _limited(scope, receive), send_named)
         except Exception:  # the edge of a request: whatever was not foreseen is logged and answered
             log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
             if answered:
@@ -64,31 +67,61 @@ class Envelope:
             await response(scope, receive, send_named)
 
 
-class Authenticated:
-    """Lets nothing under `/v1` pass without a valid key, and reads no body before. Leaves the `Caller` in the state."""
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    """`receive`, up to `body_limit_bytes` in the state, which a route may raise before it reads."""
+    received_bytes = int(Headers(scope=scope).get("content-length") or 0)
+    declared = True
 
-    def __init__(self, app: ASGIApp) -> None:
+    async def receive_limited() -> Message:
+        nonlocal received_bytes, declared
+        limit_bytes = scope["state"]["body_limit_bytes"]
+        if received_bytes > limit_bytes:
+            raise HTTPException(413, f"The request's body is over the limit of {limit_bytes >> 20} MB.")
+        if declared:
+            received_bytes, declared = 0, False
+        message = await receive()
+        received_bytes += len(message.get("body", b""))
+        return message
+
+    return receive_limited
+
+
+class Authenticated:
+    """Lets nothing under `/v1` pass without a valid key or over the rate, and reads no body before.
+
+    Leaves the `Caller` in the state.
+    """
+
+    def __init__(self, app: ASGIApp, rates: RequestRates) -> None:
         self._app = app
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
+        if "caller" in scope["state"]:  # see `api/inside.py`; no client can set it
+            await self._app(scope, receive, send)
+            return
         platform: Platform = scope["app"].state.platform
-        inside: Caller | None = scope["state"].get("caller")  # see `api/inside.py`; no client can set it
         try:
-            caller = inside if inside is not None else await run_in_threadpool(_caller, platform, Headers(scope=scope))
+            caller = await run_in_threadpool(_caller, platform, Headers(scope=scope))
+            standing = self._rates.spend(caller.project_id, now=time.monotonic())
         except LuthierError as error:
             await error_response(error)(scope, receive, send)
             return
         scope["state"]["caller"] = caller
 
-        async def send_named(message: Message) -> None:
+        async def send_told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["openai-organization"] = caller.organization
+                headers = MutableHeaders(scope=message)
+                headers["openai-organization"] = caller.organization
+                headers["x-ratelimit-limit-requests"] = str(standing.limit)
+                headers["x-ratelimit-remaining-requests"] = str(standing.remaining)
+                headers["x-ratelimit-reset-requests"] = f"{standing.reset_s:.3f}s"
             await send(message)
 
-        await self._app(scope, receive, send_named)
+        await self._app(scope, receive, send_told)
 
 
 def _caller(platform: Platform, headers: Headers) -> Caller:

@@ -37,11 +37,10 @@ async def receive_form(request: Request, file_field: str, sink: Callable[[bytes]
 
     Errors: `InvalidRequest` for what is no form, `TooLarge`, and the sink's own.
     """
-    if int(request.headers.get("content-length") or 0) > limit_bytes + SLACK_BYTES:
-        raise TooLarge(f"The file is larger than the limit of {limit_bytes >> 20} MB.")
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise InvalidRequest("Invalid Content-Type header. Expected multipart/form-data with a boundary.")
+    request.state.body_limit_bytes = limit_bytes + SLACK_BYTES
     reader = _Reader(file_field, sink)
     try:
         parser = MultipartParser(options[b"boundary"], reader.callbacks)

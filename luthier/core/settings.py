@@ -38,6 +38,7 @@ class Settings:
     mail_from: str = "luthier@localhost"
     webhook_private_hosts: bool = False  # allow webhooks into private networks
     cors_origins: tuple[str, ...] = ()
+    requests_per_minute: int = 60_000  # of a project, in one server; more than clients send unless they run wild
     compute: str = "local"
     engine: str = "llamacpp"
     prices: Mapping[str, Price] = field(default_factory=lambda: dict(DEFAULT))
@@ -129,7 +130,7 @@ def _parse(name: str, value: object) -> object:
         match name:
             case "data" | "cache":
                 return Path(str(value))
-            case "port":
+            case "port" | "requests_per_minute":
                 return int(str(value))
             case "webhook_private_hosts":
                 return _boolean(value)

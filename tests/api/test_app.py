@@ -52,6 +52,38 @@ def test_headers_of_every_answer(http):
     assert first.headers["openai-organization"] == "acme"
 
 
+def test_a_wrong_method_is_405(http):
+    answer = http.patch("/files")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] in {"GET, POST", "POST, GET", "GET", "POST"}
+    assert answer.json()["error"]["message"] == "Invalid method for URL (PATCH /v1/files)"
+
+
+def test_a_slash_too_many_is_another_url(http):
+    assert http.get("/files/").status_code == 404
+
+
+def test_a_json_body_has_a_limit(http):
+    body = b'{"filename": "' + b"x" * (65 << 20) + b'"}'
+    answer = http.post("/uploads", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def test_the_rate_is_limited_and_told(tmp_path):
+    with serving(tmp_path, requests_per_minute=3) as server:
+        told = [server.http.get("/models") for _ in range(4)]
+        assert [answer.status_code for answer in told] == [200, 200, 200, 429]
+        assert [answer.headers.get("x-ratelimit-remaining-requests") for answer in told[:3]] == ["2", "1", "0"]
+        assert told[0].headers["x-ratelimit-limit-requests"] == "3"
+        assert float(told[0].headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 20
+        refused = told[3]
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert 18 <= float(refused.headers["retry-after"]) <= 20
+        assert 18_000 <= float(refused.headers["retry-after-ms"]) <= 20_000
+        with pytest.raises(openai.RateLimitError):
+            server.client.models.list()
+
+
 def test_an_unforeseen_error_is_a_500_with_its_request_id(server, monkeypatch, caplog):
     def broken(*_):
         raise KeyError("boom")

@@ -177,7 +177,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_read(server):
         while not answer.endswith(b"}}"):
             answer += connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 413")
-    assert b"512 MB" in answer
+    assert b"over the limit of 513 MB" in answer
 
 
 def test_a_client_that_waits_for_100_continue_is_told_to_go_on(server):
