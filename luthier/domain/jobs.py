@@ -69,7 +69,9 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
         NewEvent("created", f"Created fine-tuning job: {job.id}"),
         NewEvent("validating", f"Validating training file: {asked.training_file}{beside}"),
     ]
-    return jobs.create(platform.database, job, said=said)
+    created = jobs.create(platform.database, job, said=said)
+    platform.new_job.set()
+    return created
 
 
 def get(database: Database, project_id: str, job_id: str) -> Job:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from luthier.core.projects import Project
@@ -17,7 +18,10 @@ from luthier.store.database import Database
 
 @dataclass(frozen=True)
 class Platform:
-    """`first_key` is set on the first run alone: the only time that the key can be shown."""
+    """`first_key` is set on the first run alone: the only time that the key can be shown.
+
+    `new_job` is set when one was created or resumed here, so that this process's runner need not wait to look.
+    """
 
     settings: Settings
     database: Database
@@ -26,6 +30,7 @@ class Platform:
     engines: EnginePool
     project: Project
     first_key: str | None
+    new_job: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         """Give back what `open_platform` took. Engines are closed before, by the event loop that asked them."""

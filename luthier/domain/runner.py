@@ -17,6 +17,7 @@ import structlog
 from anyio.from_thread import BlockingPortal
 
 from luthier.compute.base import Compute
+from luthier.compute.registry import make_compute
 from luthier.core.errors import JobFailed, LuthierError
 from luthier.core.ids import random_text
 from luthier.core.jobs import Job, NewEvent
@@ -37,13 +38,13 @@ log = structlog.get_logger(__name__)
 class Runner:
     """Both workers, as threads of this process. `wake` tells them of a new job sooner than they would look."""
 
-    def __init__(self, platform: Platform, compute: Compute, portal: BlockingPortal) -> None:
+    def __init__(self, platform: Platform, portal: BlockingPortal) -> None:
         self._platform = platform
-        self._compute = compute
+        self._compute: Compute = make_compute(platform.settings.compute)
         self._portal = portal
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
         self._stopping = threading.Event()
-        self._news = {"validate": threading.Event(), "train": threading.Event()}
+        self._news = {"validate": platform.new_job, "train": threading.Event()}
         self._threads = [
             threading.Thread(target=self._work, args=("validate", ("validating_files",), self._validate), daemon=True),
             threading.Thread(target=self._work, args=("train", ("queued", "running"), self._train), daemon=True),
@@ -57,14 +58,10 @@ class Runner:
     def stop(self) -> None:
         """Stop trainers at their next step, let go of their jobs, and return when that is done."""
         self._stopping.set()
-        self.wake()
-        for thread in self._threads:
-            thread.join()
-
-    def wake(self) -> None:
-        """Look for work now."""
         for news in self._news.values():
             news.set()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self, name: str, statuses: tuple[JobStatus, ...], leg: Callable[[Held], None]) -> None:
         database = self._platform.database
