@@ -333,10 +333,6 @@ def _translate(file: DataFile, number: int, error: ValidationError) -> JobFailed
 
 # Pydantic adds a union's member to the path; it is no key of the user's.
 _UNION_TAGS: Final = frozenset({"str", "text", "refusal"})
-_TELLING: Final = {
-    "union_tag_not_found": 3,
-    "union_tag_invalid": 3,
-    "extra_forbidden": 2,
-    "missing": 2,
-    "string_type": 0,
-}
+_TELLING: Final = {"union_tag_not_found": 3, "union_tag_invalid": 3, "string_type": 0} | dict.fromkeys(
+    ("literal_error", "extra_forbidden", "missing"), 2
+)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TextIO, TypeVar
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import Method, sync_folder
@@ -67,24 +68,13 @@ def check(
 
     Errors: `JobFailed` for the first thing wrong, or when nothing in the file can be learnt.
     """
-    temporary = receipt.with_name(f".{receipt.name}.{os.getpid()}.tmp") if receipt else Path(os.devnull)
     summary, first_reason = Summary(), ""
-    with temporary.open("w") as out:
+    with _written(receipt) as out:
         for line in _lines(file, Rows(base, context_tokens), method):
             out.write(json.dumps(asdict(line)) + "\n")
             summary = summary.plus(line)
             first_reason = first_reason or (f"Example {line.line}: {line.reason}" if line.dropped else "")
-        if receipt:
-            out.flush()
-            os.fsync(out.fileno())
-    try:
         _require_enough(file, summary, first_reason)
-        if receipt:
-            temporary.rename(receipt)
-            sync_folder(receipt.parent)
-    finally:
-        if receipt:
-            temporary.unlink(missing_ok=True)
     return summary
 
 
@@ -93,6 +83,25 @@ def read_receipt(path: Path) -> Iterator[ReceiptLine]:
     with path.open() as lines:
         for line in lines:
             yield ReceiptLine(**json.loads(line))
+
+
+@contextmanager
+def _written(path: Path | None) -> Iterator[TextIO]:
+    """A file to write, which gets its name when all went well; nowhere for None."""
+    if path is None:
+        with open(os.devnull, "w") as out:
+            yield out
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.rename(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _require_enough(file: DataFile, summary: Summary, first_reason: str) -> None:

@@ -1,0 +1,143 @@
+"""The loop in this process: its numbers, its books, its validation. Golden losses: change them only with a reason."""
+
+import csv
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from luthier.core.run import Hyperparameters
+from luthier.data.rows import Rows
+from luthier.train.journal import Fence
+from luthier.train.loop import train
+from tests.tiny import chat_line, make_run, preference_line
+
+CHATS = [chat_line(f"question {i}", f"ansir {i % 3}") for i in range(10)]
+PAIRS = [preference_line(f"question {i}", f"ansir {i % 3}", f"answer {i % 3}") for i in range(10)]
+TWO_EPOCHS = Hyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=1.0, learning_rate=0.02, beta=0.1)
+GOLDEN = {
+    "supervised": [6.363529, 5.553021, 4.900505, 4.29326, 3.865943, 3.758851],
+    "dpo": [0.693147, 0.449417, 0.31444, 0.218748, 0.147261, 0.125695],
+}
+
+
+def trained(tmp_path, base, lines, *, validation=(), **changes):
+    run = make_run(tmp_path / "run", base, lines, hyperparameters=TWO_EPOCHS, **changes)
+    if validation:
+        run.validation.write_text("\n".join(validation))
+    assert train(run, Fence(run, 0), lambda: False)
+    return run
+
+
+def events(run, kind):
+    return [event.data for event, _ in run.read_events() if event.kind == kind]
+
+
+@pytest.mark.parametrize("method", ["supervised", "dpo"])
+def test_golden_losses(tmp_path, base, method):
+    run = trained(tmp_path, base, CHATS if method == "supervised" else PAIRS, method=method)
+    losses = [data["train_loss"] for data in events(run, "metrics")]
+    assert losses == pytest.approx(GOLDEN[method], rel=1e-4)
+    assert losses[-1] < losses[0]
+
+
+def test_the_books(tmp_path, base):
+    run = trained(tmp_path, base, CHATS)
+    tokens = sum(len(row.ids) for row in row_of(base, CHATS))
+    [started], [finished] = events(run, "started"), events(run, "finished")
+    layers = 2 * ((32 + 32) * 2 + (32 + 16) * 2 + (32 + 48) * 3)
+    assert started == {
+        "total_steps": 6,
+        "steps_per_epoch": 3,
+        "trainable_parameters": 4 * layers,
+        "precision": "float32",
+    }
+    assert finished == {"trained_tokens": 2 * tokens, "steps": 6}
+    metrics = events(run, "metrics")
+    assert [data["step"] for data in metrics] == [1, 2, 3, 4, 5, 6]
+    assert metrics[-1]["tokens_seen"] == 2 * tokens
+    assert metrics[-1]["tokens_computed"] < 2 * tokens
+    rows = list(csv.DictReader(run.metrics.open()))
+    assert list(rows[0]) == ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
+    assert [float(row["train_loss"]) for row in rows] == pytest.approx([d["train_loss"] for d in metrics], abs=1e-5)
+    assert {row["valid_loss"] for row in rows} == {""}
+
+
+def row_of(base, lines):
+    from luthier.data.chats import Chat
+
+    messages = [tuple(json.loads(line)["messages"]) for line in lines]
+    chats = [(i, Chat(m, (False, False, True))) for i, m in enumerate(messages)]
+    return [row for (row,) in Rows(base, 256).encode(chats)]
+
+
+def test_validation_is_measured_in_part_and_whole(tmp_path, base):
+    run = trained(tmp_path, base, CHATS, validation=CHATS[:3])
+    metrics = events(run, "metrics")
+    assert [("valid_loss" in data, "full_valid_loss" in data) for data in metrics] == [
+        (True, False),
+        (False, False),
+        (False, True),
+        (False, False),
+        (False, False),
+        (False, True),
+    ]
+    assert metrics[0]["valid_loss"] > metrics[-1]["full_valid_loss"]
+    assert events(run, "checkpoint")[-1] == metrics[-1]
+
+
+def test_dpo_learns_to_prefer(tmp_path, base):
+    run = trained(tmp_path, base, PAIRS, validation=PAIRS[:4], method="dpo")
+    first, *_, last = events(run, "metrics")
+    assert first["train_loss"] == pytest.approx(0.6931, abs=1e-3)  # log 2: the adapter starts as the base
+    assert last["full_valid_mean_token_accuracy"] == 1.0
+
+
+def test_lines_that_cannot_be_learnt_are_passed_over(tmp_path, base):
+    masked = json.dumps(
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]}
+    )
+    run = trained(tmp_path / "a", base, [*CHATS[:5], masked, *CHATS[5:]])
+    plain = trained(tmp_path / "b", base, CHATS)
+    assert (run.adapter / "adapter_model.safetensors").read_bytes() == (
+        plain.adapter / "adapter_model.safetensors"
+    ).read_bytes()
+
+
+def test_the_seed_orders_the_data(tmp_path, base):
+    one, other = (trained(tmp_path / str(seed), base, CHATS, seed=seed) for seed in (1, 2))
+    assert events(one, "metrics")[0]["train_loss"] != events(other, "metrics")[0]["train_loss"]
+
+
+def test_peft_reads_the_adapter(tmp_path, base):
+    run = trained(tmp_path, base, CHATS)
+    config = json.loads((run.adapter / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["peft_type"]) == (4, 8, "LORA")
+    tensors = load_file(run.adapter / "adapter_model.safetensors")
+    a = tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"]
+    b = tensors["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"]
+    assert (a.shape, b.shape, a.dtype) == ((4, 32), (32, 4), torch.float32)
+    assert len(tensors) == 2 * 7 * 2
+
+
+def test_the_probe_is_what_the_adapted_model_thinks(tmp_path, base):
+    from transformers import AutoModelForCausalLM
+
+    run = trained(tmp_path, base, CHATS)
+    probe = json.loads(run.probe.read_text())[0]
+    assert probe["body"]["messages"] == json.loads(CHATS[0])["messages"][:-1]
+    model = AutoModelForCausalLM.from_pretrained(base.hf, dtype=torch.float32)
+    tensors = load_file(run.adapter / "adapter_model.safetensors")
+    for key, a in tensors.items():
+        if key.endswith("lora_A.weight"):
+            b = tensors[key.replace("lora_A", "lora_B")]
+            name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            model.get_submodule(name).weight.data += 2.0 * b @ a
+    ids = torch.tensor([probe["prompt_ids"] + probe["answer_ids"]])
+    with torch.no_grad():
+        logp = model(ids).logits[0].log_softmax(-1)
+    for at, (token, _, expected) in enumerate(probe["likeliest"]):
+        here = logp[len(probe["prompt_ids"]) - 1 + at]
+        assert here.argmax() == token
+        assert here[token].item() == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,163 @@
+"""The trie against a plain padded loop over Hugging Face's own forward: same loss, same gradients."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import logsigmoid
+from transformers import AutoModelForCausalLM
+
+from luthier.core.errors import Unavailable
+from luthier.core.run import AdapterShape
+from luthier.data.rows import Row
+from luthier.train import attention, head
+from luthier.train.dataset import Sample
+from luthier.train.dpo import Dpo
+from luthier.train.policy import load_policy
+from luthier.train.supervised import supervised
+from tests.tiny import add_weights, make_base, make_run
+
+RELATIVE = 1e-5
+SHAPES = {
+    "llama": {},
+    "biased, untied": {"attention_bias": True, "tie_word_embeddings": False},
+    "qwen3": {"model_type": "qwen3"},
+    "mistral, window 9": {"model_type": "mistral", "sliding_window": 9},
+    "gemma3, window 9": {
+        "model_type": "gemma3_text",
+        "sliding_window": 9,
+        "num_hidden_layers": 3,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "query_pre_attn_scalar": 8,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def loaded(request, tmp_path_factory):
+    """A policy whose adapter is not zero, and the plain model of the same base."""
+    path = tmp_path_factory.mktemp("reference")
+    base = add_weights(make_base(path / "base"), **SHAPES[request.param])
+    spec = make_run(path / "run", base, ["{}"], adapter=AdapterShape(rank=4, alpha=8)).read_spec()
+    policy = load_policy(base, spec)
+    generator = torch.Generator().manual_seed(3)
+    for layer in policy.adapter.layers.values():
+        layer.B_RO.data.normal_(0, 0.1, generator=generator)
+    plain = AutoModelForCausalLM.from_pretrained(base.hf, dtype=torch.float32, attn_implementation="eager").eval()
+    return policy, plain
+
+
+class Reference:
+    """The padded loop: LoRA as its paper writes it, autograd for everything."""
+
+    def __init__(self, policy, plain):
+        self.plain = plain
+        self.factors = {
+            name: (layer.A_RI.detach().clone().requires_grad_(), layer.B_RO.detach().t().clone().requires_grad_())
+            for name, layer in policy.adapter.layers.items()
+        }
+        self.scale = {name: layer.scale for name, layer in policy.adapter.layers.items()}
+
+    def logp(self, rows, *, adapted=True):
+        """[rows, length - 1]: log-probabilities of each row's next tokens, padded."""
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for r, row in enumerate(rows):
+            ids[r, : len(row.ids)] = torch.from_numpy(row.ids.astype(np.int64))
+            mask[r, : len(row.ids)] = 1
+        weights = {
+            f"{name}.weight": self.plain.get_submodule(name).weight.detach() + self.scale[name] * b @ a
+            for name, (a, b) in self.factors.items()
+            if adapted
+        }
+        output = torch.func.functional_call(
+            self.plain, weights, kwargs={"input_ids": ids, "attention_mask": mask, "use_cache": False}
+        )
+        return output.logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+
+    def weights(self, rows):
+        longest = max(len(row.ids) for row in rows)
+        return torch.stack([torch.from_numpy(np.pad(r.weights[1:], (0, longest - len(r.ids)))) for r in rows])
+
+
+def random_rows(seed, count=7, vocabulary=259):
+    """Rows that share beginnings of every length, with weights here and there."""
+    rng = np.random.default_rng(seed)
+    stem = rng.integers(0, vocabulary, 14)
+    rows = []
+    for _ in range(count):
+        ids = np.concatenate([stem[: rng.integers(1, 15)], rng.integers(0, vocabulary, rng.integers(3, 12))])
+        weights = (rng.random(len(ids)) < 0.5).astype(np.float32)
+        weights[0], weights[-1] = 0, 1
+        rows.append(Row(ids.astype(np.int32), weights))
+    return [*rows, rows[0]]
+
+
+def assert_same_gradients(policy, reference):
+    largest = max(layer.A_RI.grad.abs().max() for layer in policy.adapter.layers.values())
+    assert largest > 0
+    for name, layer in policy.adapter.layers.items():
+        a, b = reference.factors[name]
+        for ours, theirs in ((layer.A_RI.grad, a.grad), (layer.B_RO.grad.t(), b.grad)):
+            assert (ours - theirs).norm() <= RELATIVE * theirs.norm(), name
+    policy.adapter.flat.grad.zero_()
+
+
+@pytest.mark.parametrize(("seed", "tile", "budget"), [(0, 5, 10_000), (1, 128, 10_000), (2, 5, 30)])
+def test_supervised_loss_and_gradients_are_the_padded_batchs(loaded, seed, tile, budget, monkeypatch):
+    policy, plain = loaded
+    monkeypatch.setattr(attention, "TILE", tile)
+    monkeypatch.setattr(head, "CHUNK", 4)
+    monkeypatch.setattr(policy, "token_budget", budget)
+    rows = random_rows(seed)
+    measured = supervised(policy, [Sample(i, (row,)) for i, row in enumerate(rows)], learn=True)
+    reference = Reference(policy, plain)
+    weights = reference.weights(rows)
+    loss = -(reference.logp(rows) * weights).sum() / weights.sum()
+    loss.backward()
+    assert measured.loss == pytest.approx(loss.item(), rel=RELATIVE)
+    assert measured.weight == pytest.approx(weights.sum().item())
+    assert measured.tokens_computed < measured.tokens_seen or budget == 30
+    assert_same_gradients(policy, reference)
+
+
+@pytest.mark.parametrize(("seed", "budget"), [(0, 10_000), (1, 30)])
+def test_dpo_loss_and_gradients_are_the_padded_batchs(loaded, seed, budget, monkeypatch):
+    policy, plain = loaded
+    monkeypatch.setattr(policy, "token_budget", budget)
+    rows = random_rows(seed)
+    samples = [Sample(i, (rows[i], rows[i + 1])) for i in range(0, len(rows), 2)]
+    measured = Dpo(beta=0.3)(policy, samples, learn=True)
+    reference = Reference(policy, plain)
+    weights = reference.weights(rows)
+    with torch.no_grad():
+        base_R = (reference.logp(rows, adapted=False) * weights).sum(-1)
+    gain_R = (reference.logp(rows) * weights).sum(-1) - base_R
+    loss = -logsigmoid(0.3 * (gain_R[0::2] - gain_R[1::2])).mean()
+    loss.backward()
+    assert measured.loss == pytest.approx(loss.item(), rel=RELATIVE)
+    assert measured.accuracy == pytest.approx(((gain_R[0::2] > gain_R[1::2]).float().mean()).item())
+    assert_same_gradients(policy, reference)
+
+
+def test_accuracy_counts_likeliest_tokens(loaded):
+    policy, plain = loaded
+    rows = random_rows(9, count=2)
+    reference = Reference(policy, plain)
+    measured = supervised(policy, [Sample(i, (row,)) for i, row in enumerate(rows)], learn=False)
+    hits = 0.0
+    for row in rows:
+        for t in np.flatnonzero(row.weights):
+            others = [Row(np.append(row.ids[:t], v).astype(np.int32), np.ones(t + 1)) for v in range(259)]
+            with torch.no_grad():
+                hits += float(reference.logp(others)[:, -1].argmax() == row.ids[t])
+    assert measured.accuracy == pytest.approx(hits / measured.weight)
+    assert policy.adapter.flat.grad.abs().max() == 0
+
+
+def test_a_model_that_a_trie_cannot_hold_is_refused_by_name(tmp_path):
+    capped = {"model_type": "gemma2", "attn_logit_softcapping": 5.0, "final_logit_softcapping": 2.0}
+    base = add_weights(make_base(tmp_path / "base"), **capped)
+    spec = make_run(tmp_path / "run", base, ["{}"]).read_spec()
+    with pytest.raises(Unavailable, match="Gemma2|gemma2"):
+        load_policy(base, spec)

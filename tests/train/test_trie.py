@@ -1,0 +1,83 @@
+"""The trie against the rows that it was made of, for random rows that share beginnings."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luthier.data.rows import Row
+from luthier.train.trie import build_trie, tiles
+
+TOKENS = st.integers(0, 2)  # few, so that rows share beginnings
+
+
+@st.composite
+def row_lists(draw):
+    ids = draw(st.lists(st.lists(TOKENS, min_size=1, max_size=12), min_size=1, max_size=8))
+    weights = [draw(st.lists(st.sampled_from([0.0, 1.0, 0.5]), min_size=len(i), max_size=len(i))) for i in ids]
+    rows = [Row(np.array(i, np.int32), np.array(w, np.float32)) for i, w in zip(ids, weights, strict=True)]
+    return [*rows, Row(np.array([0, 1], np.int32), np.array([0, 1], np.float32))]
+
+
+def read_part(row):
+    """The tokens of a row that its last learnt token is predicted from."""
+    learnt = np.flatnonzero(row.weights)
+    return tuple(row.ids[: learnt[-1]].tolist()) if len(learnt) else ()
+
+
+def ancestors(trie, node):
+    return [k for k in range(node + 1) if node < trie.exit_N[k]]
+
+
+def path(trie, node):
+    return tuple(int(trie.ids_N[k]) for k in ancestors(trie, node))
+
+
+@given(row_lists())
+def test_each_distinct_beginning_is_one_node(rows):
+    trie = build_trie(rows)
+    beginnings = {read_part(row)[:n] for row in rows for n in range(1, len(read_part(row)) + 1)}
+    assert sorted(path(trie, n) for n in range(trie.tokens_computed)) == sorted(beginnings)
+
+
+@given(row_lists())
+def test_depth_is_the_position_and_ancestors_are_the_path(rows):
+    trie = build_trie(rows)
+    for node in range(trie.tokens_computed):
+        assert trie.depth_N[node] == len(ancestors(trie, node)) - 1
+
+
+@given(row_lists())
+def test_edges_sum_what_rows_learn_and_links_tell_the_rows_apart(rows):
+    trie = build_trie(rows)
+    wanted, by_row = {}, {}
+    for r, row in enumerate(rows):
+        for t in range(1, len(row.ids)):
+            if row.weights[t]:
+                edge = (tuple(row.ids[:t].tolist()), int(row.ids[t]))
+                wanted[edge] = wanted.get(edge, 0.0) + float(row.weights[t])
+                by_row[r, edge] = float(row.weights[t])
+    edges = [(path(trie, n), int(t)) for n, t in zip(trie.node_E, trie.token_E, strict=True)]
+    assert dict(zip(edges, trie.weight_E.tolist(), strict=True)) == wanted
+    links = zip(trie.row_L.tolist(), trie.edge_L.tolist(), trie.weight_L.tolist(), strict=True)
+    assert {(r, edges[e]): w for r, e, w in links} == by_row
+    assert np.all(np.diff(trie.node_E) >= 0)
+
+
+@given(row_lists(), st.integers(1, 9), st.none() | st.integers(1, 5))
+@settings(max_examples=200)
+def test_tiles_show_each_query_its_path_and_no_more(rows, size, window):
+    trie = build_trie(rows)
+    seen = {}
+    for tile in tiles(trie, size, window):
+        assert tile.visible_QK.any(axis=0).all() or window is None
+        for i, query in enumerate(range(tile.start, tile.end)):
+            seen[query] = tile.keys[tile.visible_QK[i]].tolist()
+    expected = {q: ancestors(trie, q)[-(window or len(trie.ids_N)) :] for q in range(trie.tokens_computed)}
+    assert seen == expected
+
+
+def test_shared_beginnings_are_counted_once():
+    rows = [Row(np.array([7, 8, 9, i], np.int32), np.array([0, 0, 0, 1], np.float32)) for i in range(5)]
+    trie = build_trie(rows)
+    assert (trie.tokens_seen, trie.tokens_computed) == (20, 3)
+    assert trie.node_E.tolist() == [2] * 5
