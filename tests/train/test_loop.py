@@ -58,7 +58,7 @@ def test_the_books(tmp_path, base):
     assert [data["step"] for data in metrics] == [1, 2, 3, 4, 5, 6]
     assert metrics[-1]["tokens_seen"] == 2 * tokens
     assert metrics[-1]["tokens_computed"] < 2 * tokens
-    rows = list(csv.DictReader(run.metrics.open()))
+    rows = list(csv.DictReader(run.metrics.read_text().splitlines()))
     assert list(rows[0]) == ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
     assert [float(row["train_loss"]) for row in rows] == pytest.approx([d["train_loss"] for d in metrics], abs=1e-5)
     assert {row["valid_loss"] for row in rows} == {""}
