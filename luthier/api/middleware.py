@@ -55,7 +55,7 @@ class Envelope:
                 message = {**message, "body": b""}
             await send(message)
 
-        scope = {**scope, "method": "GET"} if head else scope
+        scope = {**scope, "method": "GET" if head else scope["method"], "headers": _as_json(scope)}
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "body_limit_bytes": MAX_BODY_BYTES}
         try:
             await self._app(scope, _limited(scope, receive), send_named)
@@ -65,6 +65,14 @@ class Envelope:
                 raise
             response = envelope(500, UNEXPECTED.format(id=request_id), kind="server_error")
             await response(scope, receive, send_named)
+
+
+def _as_json(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The headers, calling every body JSON but forms with files: `curl -d`, as in OpenAI's examples, says otherwise."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    if any(name == b"content-type" and value.lower().startswith(b"multipart/") for name, value in headers):
+        return headers
+    return [*(pair for pair in headers if pair[0] != b"content-type"), (b"content-type", b"application/json")]
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:

@@ -126,6 +126,12 @@ def test_wrong_fields_are_named(http, change, code, param):
     assert (error["code"], error["param"]) == (code, param)
 
 
+def test_bodies_are_json_whatever_curl_calls_them(http):
+    body = json.dumps({"bytes": 3, "filename": "a", "mime_type": "text/plain", "purpose": "vision"})
+    for kind in ("application/x-www-form-urlencoded", "text/plain", ""):
+        assert http.post("/uploads", content=body, headers={"content-type": kind}).status_code == 200
+
+
 def test_unknown_uploads_and_bodies(http):
     assert http.post("/uploads/upload_none/cancel").status_code == 404
     assert http.post("/uploads/upload_none/complete", json={"part_ids": ["part_x"]}).status_code == 404
