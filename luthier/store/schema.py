@@ -392,3 +392,63 @@ outbox = Table(
         postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
     ),
 )
+
+# One row a request that was answered, whole or in part.
+usage = Table(
+    "usage",
+    metadata,
+    _pk(),
+    _project(),
+    Column("key_id", String(64), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("endpoint", String(32), nullable=False),
+    _created(),
+    Column("input_tokens", BIG, nullable=False),
+    Column("cached_tokens", BIG, nullable=False),
+    Column("output_tokens", BIG, nullable=False),
+    Column("latency_ms", BIG, nullable=False),
+    Index(None, "project_id", "created_at"),
+)
+
+chat_completions = Table(
+    "chat_completions",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    _created(),
+    Column("model", Text, nullable=False),
+    Column("metadata", DOCUMENT, nullable=False),
+    Column("messages", DOCUMENT, nullable=False),
+    Column("answer", DOCUMENT, nullable=False),
+    Index(None, "project_id", "pk"),
+    Index("ix_chat_completions_model", "project_id", "model", "pk"),
+)
+
+# As `job_metadata`: the filter `metadata[k]=v` walks a key in the list's own order.
+chat_completion_metadata = Table(
+    "chat_completion_metadata",
+    metadata,
+    Column("project_id", String(64), ForeignKey("projects.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(512), primary_key=True),
+    Column(
+        "chat_completion_pk", BIG, ForeignKey("chat_completions.pk", ondelete="CASCADE"), primary_key=True, index=True
+    ),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    _created(),
+    Column("status", String(16), nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("previous_response_id", String(64)),
+    # What was put in with this response alone; earlier turns are those of `previous_response_id`.
+    Column("input", DOCUMENT, nullable=False),
+    Column("answer", DOCUMENT, nullable=False),
+    Index(None, "project_id", "pk"),
+)

@@ -111,6 +111,24 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "chat_completions",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("messages", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("answer", sa.JSON(none_as_null=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_chat_completions_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_chat_completions")),
+        sa.UniqueConstraint("id", name=op.f("uq_chat_completions_id")),
+    )
+    with op.batch_alter_table("chat_completions", schema=None) as batch_op:
+        batch_op.create_index("ix_chat_completions_model", ["project_id", "model", "pk"], unique=False)
+        batch_op.create_index(batch_op.f("ix_chat_completions_project_id_pk"), ["project_id", "pk"], unique=False)
+
+    op.create_table(
         "checkpoint_permissions",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -254,6 +272,24 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "responses",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("background", sa.Boolean(), nullable=False),
+        sa.Column("previous_response_id", sa.String(length=64), nullable=True),
+        sa.Column("input", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("answer", sa.JSON(none_as_null=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_responses_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_responses")),
+        sa.UniqueConstraint("id", name=op.f("uq_responses_id")),
+    )
+    with op.batch_alter_table("responses", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_responses_project_id_pk"), ["project_id", "pk"], unique=False)
+
+    op.create_table(
         "uploads",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -279,6 +315,24 @@ def upgrade() -> None:
             sqlite_where=sa.text("status = 'pending'"),
             postgresql_where=sa.text("status = 'pending'"),
         )
+
+    op.create_table(
+        "usage",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.String(length=32), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("cached_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("latency_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_usage_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_usage")),
+    )
+    with op.batch_alter_table("usage", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_usage_project_id_created_at"), ["project_id", "created_at"], unique=False)
 
     op.create_table(
         "webhook_endpoints",
@@ -309,6 +363,28 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_batch_lines_batch_id")),
         sa.PrimaryKeyConstraint("batch_id", "line", name=op.f("pk_batch_lines")),
     )
+    op.create_table(
+        "chat_completion_metadata",
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.String(length=512), nullable=False),
+        sa.Column("chat_completion_pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["chat_completion_pk"],
+            ["chat_completions.pk"],
+            name=op.f("fk_chat_completion_metadata_chat_completion_pk"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_chat_completion_metadata_project_id")),
+        sa.PrimaryKeyConstraint(
+            "project_id", "key", "value", "chat_completion_pk", name=op.f("pk_chat_completion_metadata")
+        ),
+    )
+    with op.batch_alter_table("chat_completion_metadata", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_chat_completion_metadata_chat_completion_pk"), ["chat_completion_pk"], unique=False
+        )
+
     op.create_table(
         "checkpoints",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -414,11 +490,19 @@ def downgrade() -> None:
 
     op.drop_table("job_events")
     op.drop_table("checkpoints")
+    with op.batch_alter_table("chat_completion_metadata", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_chat_completion_metadata_chat_completion_pk"))
+
+    op.drop_table("chat_completion_metadata")
     op.drop_table("batch_lines")
     with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_webhook_endpoints_project_id_pk"))
 
     op.drop_table("webhook_endpoints")
+    with op.batch_alter_table("usage", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_usage_project_id_created_at"))
+
+    op.drop_table("usage")
     with op.batch_alter_table("uploads", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_uploads_pending",
@@ -427,6 +511,10 @@ def downgrade() -> None:
         )
 
     op.drop_table("uploads")
+    with op.batch_alter_table("responses", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_responses_project_id_pk"))
+
+    op.drop_table("responses")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_outbox_due",
@@ -469,6 +557,11 @@ def downgrade() -> None:
 
     op.drop_table("files")
     op.drop_table("checkpoint_permissions")
+    with op.batch_alter_table("chat_completions", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_chat_completions_project_id_pk"))
+        batch_op.drop_index("ix_chat_completions_model")
+
+    op.drop_table("chat_completions")
     with op.batch_alter_table("batches", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_batches_unfinished",

@@ -1,0 +1,80 @@
+"""Rows of stored chat completions, listed by model and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from luthier.core.chats import StoredChat
+from luthier.core.lists import Page, PageQuery
+from luthier.store.database import Database
+from luthier.store.rows import columns, page, read, write
+from luthier.store.schema import chat_completion_metadata as pairs
+from luthier.store.schema import chat_completions as chats
+
+COLUMNS = columns(chats, StoredChat)
+
+
+def add(database: Database, chat: StoredChat) -> None:
+    """Keep a chat."""
+    with database.transaction() as connection:
+        pk = connection.execute(insert(chats).values(**write(chat)).returning(chats.c.pk)).scalar_one()
+        _index(connection, chat.project_id, pk, chat.metadata)
+
+
+def get(database: Database, project_id: str, chat_id: str) -> StoredChat | None:
+    """The chat, unless another project's."""
+    statement = select(*COLUMNS).where(chats.c.id == chat_id, chats.c.project_id == project_id)
+    with database.read() as connection:
+        row = connection.execute(statement).mappings().first()
+    return read(StoredChat, row) if row else None
+
+
+def list_page(
+    database: Database, project_id: str, query: PageQuery, *, model: str | None, metadata: Mapping[str, str]
+) -> Page[StoredChat]:
+    """The project's chats, of one model and with all of `metadata`'s pairs where these are given."""
+    owner = chats.c.project_id == project_id
+    where: list[ColumnElement[bool]] = [] if model is None else [chats.c.model == model]
+    for key, value in metadata.items():
+        pair = pairs.alias()
+        same = (pair.c.project_id == project_id, pair.c.key == key, pair.c.value == value)
+        where.append(exists().where(*same, pair.c.chat_completion_pk == chats.c.pk))
+    with database.read() as connection:
+        rows, more = page(connection, chats, query, selected=COLUMNS, owner=owner, where=where)
+    return Page([read(StoredChat, row) for row in rows], more)
+
+
+def set_metadata(database: Database, project_id: str, chat_id: str, metadata: dict[str, str]) -> StoredChat | None:
+    """Replace a chat's metadata. None when the project has no such chat."""
+    statement = (
+        update(chats)
+        .where(chats.c.id == chat_id, chats.c.project_id == project_id)
+        .values(metadata=metadata)
+        .returning(chats.c.pk, *COLUMNS)
+    )
+    with database.transaction() as connection:
+        row = connection.execute(statement).mappings().first()
+        if row is None:
+            return None
+        connection.execute(delete(pairs).where(pairs.c.chat_completion_pk == row["pk"]))
+        _index(connection, project_id, row["pk"], metadata)
+    return read(StoredChat, row)
+
+
+def remove(database: Database, project_id: str, chat_id: str) -> bool:
+    """Delete a chat; whether there was one."""
+    statement = delete(chats).where(chats.c.id == chat_id, chats.c.project_id == project_id)
+    with database.transaction() as connection:
+        return connection.execute(statement).rowcount > 0
+
+
+def _index(connection: Connection, project_id: str, pk: int, metadata: Mapping[str, str]) -> None:
+    rows = [
+        {"project_id": project_id, "key": key, "value": value, "chat_completion_pk": pk}
+        for key, value in metadata.items()
+    ]
+    if rows:
+        connection.execute(insert(pairs), rows)
