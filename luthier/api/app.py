@@ -15,6 +15,7 @@ from luthier.api import errors
 from luthier.api.inside import asking
 from luthier.api.middleware import Authenticated, Envelope
 from luthier.api.routes import batches, files, fine_tuning, health, models, uploads, webhooks
+from luthier.api.wire.base import ErrorEnvelope
 from luthier.core.settings import Settings
 from luthier.domain.batch_worker import BatchWorker
 from luthier.domain.notify import Notifier
@@ -70,7 +71,7 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
     errors.install(app)
     app.include_router(health.router)
     for router in ROUTERS:
-        app.include_router(router, prefix="/v1")
+        app.include_router(router, prefix="/v1", responses={"default": {"model": ErrorEnvelope}})
     return app
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from luthier.api.invalid import explain
+from luthier.api.wire.base import ErrorDetail, ErrorEnvelope
 from luthier.core.errors import (
     Conflict,
     Forbidden,
@@ -58,8 +59,8 @@ def envelope(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """An error in OpenAI's form."""
-    body = {"error": {"message": _sendable(message), "type": kind, "param": param and _sendable(param), "code": code}}
-    return JSONResponse(body, status, headers)
+    detail = ErrorDetail(message=_sendable(message), type=kind, param=param and _sendable(param), code=code)
+    return JSONResponse(ErrorEnvelope(error=detail).model_dump(), status, headers)
 
 
 def _sendable(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fastapi import Request
+from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +23,15 @@ MAX_FIELDS: Final = 32
 SLACK_BYTES: Final = 1 << 20
 # So much is gathered before a thread parses it: fewer hops than one per packet.
 BATCH_BYTES: Final = 1 << 18
+
+
+def documented(file_field: str, fields: type[BaseModel]) -> dict[str, object]:
+    """What the API document says of a form's body. Types within `fields` must be in the document from elsewhere."""
+    schema = fields.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    schema["properties"] = {file_field: {"type": "string", "format": "binary"}, **schema["properties"]}
+    schema["required"] = [file_field, *schema.get("required", [])]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 @dataclass(frozen=True)

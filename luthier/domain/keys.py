@@ -43,8 +43,8 @@ def authenticate(database: Database, key: str) -> Caller:
     if found is None or found[0].revoked_at is not None or (found[0].expires_at or now + 1) <= now:
         shown = f"{key[:3]}***{key[-4:]}" if len(key) > 12 else "***"
         raise Unauthenticated(
-            f"Incorrect API key provided: {shown}. The server printed its first key when it first started; "
-            "`luthier keys create` makes another.",
+            f"Incorrect API key provided: {shown}. The server printed its first key when it first started, and "
+            "keeps it in the file api_key of its data folder.",
             code="invalid_api_key",
         )
     row, project = found

@@ -82,6 +82,9 @@ def migrations(connection: Connection) -> Config:
 
 def _sqlite_engine(url: str) -> Engine:
     engine = create_engine(url, pool_size=16, max_overflow=64, connect_args={"timeout": BUSY_TIMEOUT_S})
+    path = Path(engine.url.database or "")
+    if path.parent.is_dir():
+        path.touch(mode=0o600)  # SQLite gives its journal the database's mode
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -52,6 +52,18 @@ def test_headers_of_every_answer(http):
     assert first.headers["openai-organization"] == "acme"
 
 
+def test_the_document_names_forms_errors_and_no_422(server):
+    document = server.app.openapi()
+    form = document["paths"]["/v1/files"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["required"] == ["file", "purpose"]
+    assert set(form["properties"]) == {"file", "purpose", "expires_after"}
+    operations = [o for path, item in document["paths"].items() if path.startswith("/v1") for o in item.values()]
+    assert all("default" in operation["responses"] for operation in operations)
+    assert not any("422" in operation["responses"] for operation in operations)
+    identifiers = [operation["operationId"] for operation in operations]
+    assert len(set(identifiers)) == len(identifiers)
+
+
 def test_a_wrong_method_is_405(http):
     answer = http.patch("/files")
     assert answer.status_code == 405

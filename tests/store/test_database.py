@@ -20,6 +20,14 @@ def test_migrating_twice_changes_nothing(database):
     database.migrate()
 
 
+def test_nobody_else_reads_the_file(database, tmp_path):
+    if not database.sqlite:
+        pytest.skip("a file is SQLite's")
+    with database.transaction():
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"luthier.db": 0o600, "luthier.db-wal": 0o600, "luthier.db-shm": 0o600}
+
+
 def test_a_failed_transaction_leaves_nothing(database):
     def add_and_stumble():
         with database.transaction() as connection:

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.api.auth import Reader, ThePlatform, Tuner
 from luthier.api.invalid import validate
-from luthier.api.multipart import receive_form
+from luthier.api.multipart import documented, receive_form
 from luthier.api.wire.base import Deleted
 from luthier.api.wire.files import CreateFile, FileAnswer, FileList, FileQuery
 from luthier.core.lists import PageQuery
@@ -20,7 +20,7 @@ from luthier.domain import files
 router = APIRouter(prefix="/files", tags=["files"])
 
 
-@router.post("", operation_id="createFile")
+@router.post("", operation_id="createFile", openapi_extra=documented("file", CreateFile))
 async def create(request: Request, platform: ThePlatform, caller: Tuner) -> FileAnswer:
     """Upload a file."""
     with files.receive(platform.blobs) as incoming:

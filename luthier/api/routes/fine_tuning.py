@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 
@@ -26,6 +26,19 @@ from luthier.domain import jobs, permissions
 
 router = APIRouter(prefix="/fine_tuning", tags=["fine_tuning"])
 
+# Read by hand below, for no type says `metadata[KEY]=VALUE`.
+LIST_PARAMETERS: Final = [
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 20}},
+    {"name": "after", "in": "query", "schema": {"type": "string"}},
+    {
+        "name": "metadata",
+        "in": "query",
+        "style": "deepObject",
+        "explode": True,
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}, "nullable": True},
+    },
+]
+
 
 @router.post("/jobs", operation_id="createFineTuningJob")
 def create(platform: ThePlatform, caller: Tuner, body: CreateJob) -> JobAnswer:
@@ -33,7 +46,7 @@ def create(platform: ThePlatform, caller: Tuner, body: CreateJob) -> JobAnswer:
     return JobAnswer.of(jobs.create(platform, caller, body.to_job()))
 
 
-@router.get("/jobs", operation_id="listPaginatedFineTuningJobs")
+@router.get("/jobs", operation_id="listPaginatedFineTuningJobs", openapi_extra={"parameters": LIST_PARAMETERS})
 def list_jobs(request: Request, platform: ThePlatform, caller: Reader) -> Listed[JobAnswer]:
     """List jobs, newest first; `metadata[k]=v` or `metadata=null` filters."""
     metadata: dict[str, str] = {}

@@ -7,9 +7,8 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.api.auth import ThePlatform, Tuner
 from luthier.api.invalid import validate
-from luthier.api.multipart import receive_form
-from luthier.api.wire.base import Body
-from luthier.api.wire.files import CompleteUpload, CreateUpload, PartAnswer, UploadAnswer
+from luthier.api.multipart import documented, receive_form
+from luthier.api.wire.files import CompleteUpload, CreateUpload, NoMore, PartAnswer, UploadAnswer
 from luthier.domain import uploads
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
@@ -30,13 +29,13 @@ def create(platform: ThePlatform, caller: Tuner, body: CreateUpload) -> UploadAn
     return UploadAnswer.of(upload)
 
 
-@router.post("/{upload_id}/parts", operation_id="addUploadPart")
+@router.post("/{upload_id}/parts", operation_id="addUploadPart", openapi_extra=documented("data", NoMore))
 async def add_part(request: Request, platform: ThePlatform, caller: Tuner, upload_id: str) -> PartAnswer:
     """Add a part; several may come at once."""
     upload = await run_in_threadpool(uploads.pending, platform.database, caller.project_id, upload_id)
     with uploads.receive_part(platform.blobs) as incoming:
         form = await receive_form(request, "data", incoming.write, limit_bytes=uploads.MAX_PART_BYTES)
-        validate(Body, form.fields)
+        validate(NoMore, form.fields)
         part = await run_in_threadpool(uploads.add_part, platform.database, platform.blobs, upload, incoming)
     return PartAnswer.of(part)
 

@@ -63,6 +63,21 @@ class Deleted(Answer):
     deleted: Literal[True] = True
 
 
+class ErrorDetail(Answer):
+    """What went wrong, in OpenAI's codes and words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(Answer):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail
+
+
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
     Field(max_length=16),

@@ -88,6 +88,10 @@ class CreateUpload(Body):
     expires_after: ExpiresAfter | None = None
 
 
+class NoMore(Body):
+    """A part's form has nothing beside `data`."""
+
+
 class CompleteUpload(Body):
     """Which parts make the file, in order."""
 

@@ -94,8 +94,8 @@ class CreateJob(Body):
         """What is asked for. Errors: `InvalidRequest` for what cannot be honoured."""
         if self.integrations:
             raise InvalidRequest(
-                "Sending metrics to Weights & Biases needs an extra that this server lacks. Install it with: "
-                "pip install 'luthier[wandb]'",
+                "This server does not send metrics to Weights & Biases; leave 'integrations' out. "
+                "The job's events and its result file have all of them.",
                 code="unsupported_value",
                 param="integrations",
             )
