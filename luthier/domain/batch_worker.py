@@ -25,6 +25,7 @@ from luthier.core.errors import InvalidRequest, LuthierError, NotFound, Unavaila
 from luthier.core.files import FileObject
 from luthier.core.ids import random_text
 from luthier.core.json import JsonObject
+from luthier.core.patience import PATIENT
 from luthier.core.projects import Caller
 from luthier.domain import models
 from luthier.domain.batch_input import MAX_INPUT_BYTES, Request, check, read
@@ -41,7 +42,7 @@ Ask = Callable[[Caller, str, JsonObject], Awaitable[Answer]]
 """Sends a body to an endpoint in a caller's name; what goes wrong is an answer too, by its status."""
 
 BATCHES_AT_ONCE: Final = 4  # a small batch does not wait for the end of a large one
-REQUESTS_AT_ONCE: Final = 8  # of all batches together
+REQUESTS_AT_ONCE: Final = 16  # of all batches together; an engine with fewer places lets them wait
 # A server that is busy or down is asked again, for a minute; then its refusal is the request's result.
 BUSY: Final = frozenset({429, 503})
 RETRY_AFTER_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -164,6 +165,7 @@ class BatchWorker:
         scope.cancel()
 
     async def _lane(self, held: HeldBatch, requests: Iterator[Request]) -> None:
+        PATIENT.set(True)
         batch = held.batch
         caller = Caller(batch.project_id, batch.organization_id, batch.organization, batch.key_id, frozenset({"infer"}))
         while True:

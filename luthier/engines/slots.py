@@ -1,4 +1,7 @@
-"""Places in an engine, given out in the order they were asked for. Knows no engine."""
+"""Places in an engine, given out in the order they were asked for, to those who can wait after all others.
+
+Knows no engine.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +10,51 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from luthier.core.patience import PATIENT
+
 
 class Slots:
-    """`total` places. One who wants several gets them at once, and nobody overtakes: large requests do not starve."""
+    """`total` places. One who wants several gets them at once, and nobody overtakes: large requests do not starve.
+
+    Who can wait (`PATIENT`) leaves one place free; while others are served, they are served one after another.
+    """
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._taken = {False: 0, True: 0}  # by those who cannot wait, and by those who can
+        self._lines: dict[bool, deque[tuple[int, asyncio.Future[None]]]] = {False: deque(), True: deque()}
 
     @asynccontextmanager
     async def take(self, count: int) -> AsyncIterator[None]:
         """Hold `count` places, at most `total`. Cancelling gives up the place in the line."""
-        count = min(count, self.total)
-        if self._waiting or self._free < count:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append((count, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._free += count
-                else:
-                    self._waiting.remove((count, turn))
-                self._serve()
-                raise
-        else:
-            self._free -= count
+        patient = PATIENT.get()
+        count = min(count, self.total - 1 if patient and self.total > 1 else self.total)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lines[patient].append((count, turn))
+        self._serve()
         try:
+            await turn
             yield
         finally:
-            self._free += count
+            if not turn.cancelled():
+                self._taken[patient] -= count
             self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            count, turn = self._waiting.popleft()
-            self._free -= count
-            turn.set_result(None)
+        for patient in (False, True):
+            line = self._lines[patient]
+            while line and (line[0][1].cancelled() or self._fits(line[0][0], patient)):
+                count, turn = line.popleft()
+                if not turn.cancelled():  # one who went away stays in the line until here
+                    self._taken[patient] += count
+                    turn.set_result(None)
+            if line:
+                return
+
+    def _fits(self, count: int, patient: bool) -> bool:
+        others, waiters = self._taken[False], self._taken[True]
+        if not patient:
+            return others + waiters + count <= self.total
+        if others:
+            return waiters == 0 and others + count <= self.total
+        return waiters == 0 or waiters + count < self.total

@@ -267,7 +267,7 @@ def test_what_was_answered_is_kept_though_the_worker_stops(platform, monkeypatch
 
 
 def test_cancelling_stops_what_is_under_way_and_keeps_what_was_answered(platform):
-    file = upload(platform, *(request(f"c{n}", f"text {n}") for n in range(20)))
+    file = upload(platform, *(request(f"c{n}", f"text {n}") for n in range(40)))
     batch = create(platform, file.id)
     ask = Asked()
     ask.open_after = 5
@@ -277,11 +277,11 @@ def test_cancelling_stops_what_is_under_way_and_keeps_what_was_answered(platform
         assert asked.status == "cancelling"
         done = at(platform, batch, "cancelled")
         assert ask.at_once == 0
-    assert (done.total, done.completed, done.failed) == (20, 5, 0)
+    assert (done.total, done.completed, done.failed) == (40, 5, 0)
     assert done.cancelling_at <= done.finished_at
     left = lines_of(platform, done.error_file_id)
     assert len(lines_of(platform, done.output_file_id)) == 5
-    assert len(left) == 15
+    assert len(left) == 35
     assert {r["error"]["code"] for r in left} == {"batch_cancelled"}
     assert {r["response"] for r in left} == {None}
 
