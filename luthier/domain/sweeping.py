@@ -1,4 +1,7 @@
-"""What time takes away: expired files and uploads, bytes whose rows are deleted. A thread of the server's process."""
+"""What time takes away: expired files and uploads, bytes whose rows are deleted, leavings of killed writers.
+
+A thread of the server's process.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
+                self._platform.blobs.remove_stale()
                 files.sweep(self._platform.database, self._platform.blobs)
                 uploads.sweep(self._platform.database, self._platform.blobs)
             except LuthierError as error:

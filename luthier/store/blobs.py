@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from luthier.core.run import sync_folder
 CHUNK_BYTES: Final = 1 << 20
 # What a writer holds back before it sends: S3 wants 5 MiB at least in every part but the last.
 BUFFER_BYTES: Final = 8 << 20
+STALE_AFTER_S: Final = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ class Blobs:
                 obstore.delete(self._store, key)
         except NotFound:
             return
+
+    def remove_stale(self) -> None:
+        """Remove what writers killed a day ago or earlier left. For S3 a bucket's lifecycle rules do that."""
+        before = time.time() - STALE_AFTER_S
+        for path in self._folder.glob("*#*") if self._folder else ():  # the names that obstore gives them
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
     def _checked(self, key: str, found: obstore.GetResult, sha256: str) -> Iterator[bytes]:
         # The last chunk is held back until the whole is checked: whoever counts bytes sees that some are missing.

@@ -34,7 +34,7 @@ class Database:
         self._engine = _sqlite_engine(url) if self.sqlite else create_engine(url, pool_size=16, pool_pre_ping=True)
         self._reads = self._engine.execution_options(reads=True)
         # SQLite lets one connection write and has the others poll with growing naps; a line here is faster and fairer.
-        self._writer: AbstractContextManager[object] = threading.Lock() if self.sqlite else nullcontext()
+        self._writer: AbstractContextManager[object] = threading.RLock() if self.sqlite else nullcontext()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

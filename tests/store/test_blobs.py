@@ -1,4 +1,7 @@
 import hashlib
+import multiprocessing
+import os
+import signal
 
 import pytest
 
@@ -44,6 +47,29 @@ def test_nothing_appears_before_close(blobs, tmp_path):
     assert list((tmp_path / "blobs with spaces").iterdir()) == []
     with pytest.raises(ValueError, match="after it was closed"):
         writer.write(b"more")
+
+
+def _begin_and_die(url):
+    writer = Blobs(url).writer("file-1")
+    writer.write(CONTENT)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_writers_leavings_go_after_a_day(blobs, tmp_path):
+    folder = tmp_path / "blobs with spaces"
+    process = multiprocessing.get_context("spawn").Process(target=_begin_and_die, args=(folder.as_uri(),))
+    process.start()
+    process.join()
+    put(blobs, "file-2")
+    (left,) = [path for path in folder.iterdir() if path.name != "file-2"]
+    blobs.remove_stale()
+    assert left.exists()
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    blobs.remove_stale()
+    assert [path.name for path in folder.iterdir()] == ["file-2"]
+    with pytest.raises(NotFound):
+        blobs.read("file-1", SHA256)
 
 
 def test_deleting_twice_is_deleting_once(blobs):
