@@ -89,8 +89,18 @@ async def test_who_goes_away_is_passed_over(house):
     await house.come("a")
     await house.come("b")
     await house.come("c")
-    await house.go("b", "a")  # in one breath: b is gone, and still in the line, when a leaves
+    await house.go("a", "b")  # in one breath: b is gone, and still in the line, when a leaves
+    await house.come("d")
     assert house.served == ["c"]
+
+
+@story(2)
+async def test_who_goes_away_keeps_nobody_waiting(house):
+    await house.come("a")
+    await house.come("large", count=2)
+    await house.come("b")
+    await house.go("large")
+    assert house.served == ["a", "b"]
 
 
 @story(1)
@@ -135,6 +145,21 @@ async def test_others_go_first(house):
     assert house.served == ["b"]
     await house.go("b")
     assert house.served == ["p"]
+
+
+@story(3)
+async def test_those_who_can_wait_do_not_slip_past_one_who_wants_much(house):
+    await house.come("a", count=2)
+    await house.come("large", count=3)
+    await house.come("p", patient=True)
+    assert house.served == ["a"]
+
+
+@story(3)
+async def test_one_who_can_wait_and_wants_everything_leaves_a_place_free(house):
+    await house.come("p", count=9, patient=True)
+    await house.come("a")
+    assert house.served == ["p", "a"]
 
 
 @pytest.mark.parametrize("total", [1, 3])
