@@ -17,6 +17,7 @@ from luthier.api.app import create_app
 from luthier.core.settings import Settings
 from luthier.domain.platform import Platform
 from tests.contract.recorder import Recorder
+from tests.databases import database_url
 
 RECORDER = Recorder()
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -44,6 +45,7 @@ def serving(data: Path, *, background=True, **settings):
     """
     violations = len(RECORDER.violations)
     defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
+    defaults["database_url"] = database_url(data)
     app = create_app(Settings(**{**defaults, **settings}), background=background)
     # Named as TCP, for asyncio turns off Nagle's delay on no other: 40 ms less a request.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -1,6 +1,4 @@
-"""A store with one project: on a temporary SQLite, or on the PostgreSQL that LUTHIER_TEST_DATABASE_URL names."""
-
-import os
+"""A store with one project."""
 
 import pytest
 from sqlalchemy import event
@@ -8,12 +6,12 @@ from sqlalchemy import event
 from luthier.core.projects import Project
 from luthier.store import keys
 from luthier.store.database import Database
-from luthier.store.schema import metadata
+from tests.databases import database_url
 
 
 @pytest.fixture
 def url(tmp_path):
-    return os.environ.get("LUTHIER_TEST_DATABASE_URL") or f"sqlite:///{tmp_path / 'luthier.db'}"
+    return database_url(tmp_path) or f"sqlite:///{tmp_path / 'luthier.db'}"
 
 
 @pytest.fixture
@@ -21,10 +19,6 @@ def database(url):
     database = Database(url)
     database.migrate()
     yield database
-    if not database.sqlite:
-        with database.transaction() as connection:
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(table.delete())
     database.close()
 
 

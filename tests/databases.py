@@ -1,0 +1,20 @@
+"""Where tests keep their rows: SQLite beside their data, or the PostgreSQL that LUTHIER_TEST_DATABASE_URL names."""
+
+import hashlib
+import os
+
+from sqlalchemy import create_engine, make_url, text
+
+
+def database_url(folder):
+    """The URL of this folder's own database, made when first asked for; None: the default SQLite."""
+    server = os.environ.get("LUTHIER_TEST_DATABASE_URL")
+    if not server:
+        return None
+    name = "luthier_" + hashlib.sha256(str(folder).encode()).hexdigest()[:24]
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        if not connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}):
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
