@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from luthier.api import errors
 from luthier.api.inside import asking
 from luthier.api.middleware import Authenticated, Envelope
-from luthier.api.routes import batches, files, fine_tuning, health, models, uploads, webhooks
+from luthier.api.routes import batches, chat, completions, files, fine_tuning, health, models, uploads, webhooks
 from luthier.api.wire.base import ErrorEnvelope
 from luthier.core.settings import Settings
 from luthier.domain.batch_worker import BatchWorker
@@ -24,7 +24,16 @@ from luthier.domain.rates import RequestRates
 from luthier.domain.runner import Runner
 from luthier.domain.sweeping import Sweeper
 
-ROUTERS = (files.router, uploads.router, fine_tuning.router, models.router, batches.router, webhooks.router)
+ROUTERS = (
+    files.router,
+    uploads.router,
+    fine_tuning.router,
+    models.router,
+    chat.router,
+    completions.router,
+    batches.router,
+    webhooks.router,
+)
 
 
 def create_app(settings: Settings, *, background: bool = True) -> FastAPI:

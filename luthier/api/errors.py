@@ -39,14 +39,17 @@ STATUS: Final[dict[type[LuthierError], HTTPStatus]] = {
 def error_response(error: LuthierError) -> JSONResponse:
     """The answer for an error of the tree."""
     headers: dict[str, str] = {}
-    status = STATUS[type(error)]
-    kind = "invalid_request_error"
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, RateLimited):
-        kind = "requests"
         headers = {"retry-after": f"{error.retry_after_s:.0f}", "retry-after-ms": f"{error.retry_after_s * 1000:.0f}"}
-    elif isinstance(error, Unavailable):
-        kind = "server_error"
-    return envelope(status, error.message, kind=kind, param=error.param, code=error.code, headers=headers)
+    return JSONResponse(error_body(error), status, headers)
+
+
+def error_body(error: LuthierError) -> dict[str, object]:
+    """The envelope of an error of the tree, also for streams that have begun."""
+    kinds = {RateLimited: "requests", Unavailable: "server_error"}
+    kind = next((kinds[k] for k in type(error).__mro__ if k in kinds), "invalid_request_error")
+    return _enveloped(error.message, kind, error.param, error.code)
 
 
 def envelope(
@@ -59,8 +62,12 @@ def envelope(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """An error in OpenAI's form."""
+    return JSONResponse(_enveloped(message, kind, param, code), status, headers)
+
+
+def _enveloped(message: str, kind: str, param: str | None, code: str | None) -> dict[str, object]:
     detail = ErrorDetail(message=_sendable(message), type=kind, param=param and _sendable(param), code=code)
-    return JSONResponse(ErrorEnvelope(error=detail).model_dump(), status, headers)
+    return ErrorEnvelope(error=detail).model_dump()
 
 
 def _sendable(text: str) -> str:

@@ -50,6 +50,8 @@ def chat(body: JsonObject, template: ChatTemplate, notation: Notation) -> Chat:
         if isinstance(choice, dict) or choice == "required":
             named = _named(tools, choice) if isinstance(choice, dict) else tools
             asked["grammar"] = calling_grammar(named, notation, many=many and choice == "required")
+        elif any(_function(tool).get("strict") for tool in tools):
+            asked["grammar"] = calling_grammar(tools, notation, many=many, text_too=True)
     if (grammar := _json_grammar(body.get("response_format"))) and "grammar" not in asked:
         asked["grammar"] = grammar
     return Chat(asked, notation if tools else None, many, top)

@@ -7,12 +7,14 @@ own: see `data/messages.py`), Mistral's, and the bare JSON of Llama 3.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from luthier.core.ids import new_id
 from luthier.core.json import Json, JsonObject
+from luthier.engines.json_schema import check_schema
 
 
 @dataclass(frozen=True)
@@ -40,34 +42,43 @@ def notation_of(template: str) -> Notation:
     return HERMES
 
 
-def calling_grammar(tools: Sequence[JsonObject], notation: Notation, *, many: bool) -> str:
-    """A grammar for an answer that is nothing but calls of these functions, at least one."""
+def calling_grammar(tools: Sequence[JsonObject], notation: Notation, *, many: bool, text_too: bool = False) -> str:
+    """A grammar for an answer of calls of these functions: nothing else and at least one, or `text_too`.
+
+    Errors: `InvalidRequest` for a function's parameters that are no usable schema.
+    """
     shapes: list[Json] = []
     for tool in tools:
         function = tool["function"]
         assert isinstance(function, dict)
+        parameters = function.get("parameters") or {"type": "object"}
+        check_schema(parameters, param="tools")
         shapes.append(
             {
                 "type": "object",
-                "properties": {
-                    "name": {"const": function["name"]},
-                    notation.arguments: function.get("parameters") or {"type": "object"},
-                },
+                "properties": {"name": {"const": function["name"]}, notation.arguments: parameters},
                 "required": ["name", notation.arguments],
                 "additionalProperties": False,
             }
         )
-    call = f"call: %json {json.dumps({'anyOf': shapes})}"
-    quote = json.dumps
     if notation is HERMES:
-        one = f"{quote(HERMES.opening + chr(10))} call {quote(chr(10) + HERMES.closing)}"
-        start = f"start: {one} ({quote(chr(10))} {one}){{0,{MOST_CALLS - 1}}}" if many else f"start: {one}"
+        one = '"<tool_call>\\n" json "\\n</tool_call>"'
+        more = f'("\\n" {one}){{0,{MOST_CALLS - 1}}}' if many else ""
     elif notation is MISTRAL:
-        more = f'(", " call){{0,{MOST_CALLS - 1}}}' if many else ""
-        start = f'start: {quote(MISTRAL.opening)} "[" call {more} "]"'
+        one = f'"[TOOL_CALLS]" "[" json {_more(many)} "]"'
+        more = ""
     else:
-        start = "start: call"
-    return f"%llguidance {{}}\n{start}\n{call}"
+        one, more = "json", ""
+    rules = [f"start: {one} {more}", f"json: %json {json.dumps({'anyOf': shapes})}"]
+    if text_too:  # text is what has no call's beginning in it
+        opening = re.escape(notation.opening or "{")
+        rules[0] = f"start: TEXT | TEXT {one} {more}"
+        rules.append(f"TEXT: /(.|\\n)*/ & ~/(.|\\n)*{opening}(.|\\n)*/")
+    return "%llguidance {}\n" + "\n".join(rules)
+
+
+def _more(many: bool) -> str:
+    return f'(", " json){{0,{MOST_CALLS - 1}}}' if many else ""
 
 
 @dataclass

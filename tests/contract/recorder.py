@@ -19,6 +19,7 @@ from referencing.jsonschema import DRAFT202012
 
 DOCUMENT: dict[str, Any] = json.loads((Path(__file__).parent / "openai.json").read_text())
 ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"$ref": "openai#/components/schemas/Error"}}}
+TEXT = {"type": "string"}
 OK = range(200, 300)
 
 # Fields that are not nullable in the document but that the real service prints as null (and every SDK accepts).
@@ -41,7 +42,6 @@ MENDED: dict[str, tuple[str, ...]] = {
     "Upload": ("file",),
     "EvalRun": ("error",),
     "EvalRunOutputItem": ("error",),
-    "ChatCompletionMessageListItem": (),
 }
 
 
@@ -53,6 +53,17 @@ def mend(document: dict[str, Any]) -> dict[str, Any]:
             for properties in _properties(schemas.get(name, {})):
                 if field in properties:
                     properties[field] = {"anyOf": [properties[field], {"type": "null"}]}
+    stored = schemas["ChatCompletionMessageList"]["properties"]["data"]["items"]["allOf"]
+    roles = {"role": {"enum": ["system", "developer", "user", "assistant", "tool", "function"]}}
+    said = schemas["ChatCompletionResponseMessage"]
+    stored[0] = {**said, "properties": {**said["properties"], **roles}}
+    # A stream's pieces have no reason to end yet, and a text's first token nothing that it could follow from.
+    choice = schemas["CreateCompletionResponse"]["properties"]["choices"]["items"]["properties"]
+    choice["finish_reason"]["enum"].append(None)
+    choice["finish_reason"]["type"] = ["string", "null"]
+    choice["logprobs"]["anyOf"][0]["properties"]["token_logprobs"]["items"]["type"] = ["number", "null"]
+    # `encoding_format` base64 is documented, its answer is not.
+    schemas["Embedding"]["properties"]["embedding"] = {"anyOf": [schemas["Embedding"]["properties"]["embedding"], TEXT]}
     _modernise(document)
     return document
 

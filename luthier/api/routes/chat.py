@@ -1,0 +1,78 @@
+"""`/v1/chat/completions`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from luthier.api.auth import Inferrer, Reader, ThePlatform
+from luthier.api.invalid import validate
+from luthier.api.streams import answered, chosen, data_events, event_stream
+from luthier.api.wire.base import Deleted
+from luthier.api.wire.chat import ChatQuery, CreateChat, MessageQuery, UpdateChat, stored_answer
+from luthier.core.json import Json, JsonObject
+from luthier.core.lists import PageQuery
+from luthier.domain import chats
+from luthier.domain.chats import ChatRequest
+
+router = APIRouter(prefix="/chat/completions", tags=["chat"])
+
+
+@router.post("", operation_id="createChatCompletion")
+async def create(request: Request, platform: ThePlatform, caller: Inferrer, body: CreateChat) -> Response:
+    """Continue a chat."""
+    asked = ChatRequest(body.model, body.to_body(), bool(body.store), body.metadata)
+    if body.stream:
+        chunks = chosen(chats.stream(platform, caller, asked), include_usage=body.include_usage)
+        return await event_stream(request, data_events(chunks))
+    return await answered(request, chats.create(platform, caller, asked))
+
+
+@router.get("", operation_id="listChatCompletions")
+def list_chats(request: Request, platform: ThePlatform, caller: Reader) -> JSONResponse:
+    """List stored chats, oldest first; `metadata[k]=v` filters."""
+    given = request.query_params.multi_items()
+    metadata = {name[9:-1]: value for name, value in given if name.startswith("metadata[") and name.endswith("]")}
+    query = validate(ChatQuery, {name: value for name, value in given if not name.startswith("metadata[")})
+    wanted = PageQuery(query.limit, query.after, query.order)
+    page = chats.list_page(platform.database, caller.project_id, wanted, model=query.model, metadata=metadata)
+    return JSONResponse(_listed([stored_answer(chat) for chat in page.items], page.has_more))
+
+
+@router.get("/{completion_id}", operation_id="getChatCompletion")
+def retrieve(platform: ThePlatform, caller: Reader, completion_id: str) -> JSONResponse:
+    """One stored chat."""
+    return JSONResponse(stored_answer(chats.get(platform.database, caller.project_id, completion_id)))
+
+
+@router.post("/{completion_id}", operation_id="updateChatCompletion")
+def update(platform: ThePlatform, caller: Inferrer, completion_id: str, body: UpdateChat) -> JSONResponse:
+    """Replace a stored chat's metadata."""
+    chat = chats.set_metadata(platform.database, caller.project_id, completion_id, body.metadata)
+    return JSONResponse(stored_answer(chat))
+
+
+@router.delete("/{completion_id}", operation_id="deleteChatCompletion")
+def delete(platform: ThePlatform, caller: Inferrer, completion_id: str) -> Deleted:
+    """Delete a stored chat."""
+    chats.delete(platform.database, caller.project_id, completion_id)
+    return Deleted(id=completion_id, object="chat.completion.deleted")
+
+
+@router.get("/{completion_id}/messages", operation_id="getChatCompletionMessages")
+def messages(
+    platform: ThePlatform, caller: Reader, completion_id: str, query: Annotated[MessageQuery, Query()]
+) -> JSONResponse:
+    """What was asked in a stored chat."""
+    wanted = PageQuery(query.limit, query.after, query.order)
+    page = chats.list_messages(platform.database, caller.project_id, completion_id, wanted)
+    return JSONResponse(_listed(page.items, page.has_more))
+
+
+def _listed(data: list[JsonObject], has_more: bool) -> JsonObject:
+    """A page. OpenAI's schema has text at both ends, so an empty page says ""."""
+    ends: list[Json] = [data[0]["id"], data[-1]["id"]] if data else ["", ""]
+    items: list[Json] = list(data)
+    return {"object": "list", "data": items, "first_id": ends[0], "last_id": ends[1], "has_more": has_more}

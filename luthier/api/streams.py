@@ -1,0 +1,119 @@
+"""Answers that come in pieces, and answers that nobody waits for any more. Knows server-sent events, no operation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import Final, TypeVar
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from luthier.api.errors import error_body
+from luthier.core.errors import LuthierError
+from luthier.core.json import JsonObject
+
+T = TypeVar("T")
+CLIENT_CLOSED_REQUEST: Final = 499  # nobody reads it; logs do
+DONE: Final = b"data: [DONE]\n\n"
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def while_connected(request: Request, answer: Awaitable[T]) -> T:
+    """The answer, given up as soon as the client has gone: then `ClientGone`."""
+    answering = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(_left(request.receive))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            return answering.result()
+        raise ClientGone
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(Response):
+    """Server-sent events; the first is awaited before the status is sent, so that a refusal is still an error's answer.
+
+    When the client goes, the generator is closed. An error in mid-stream is an event of its own, as OpenAI sends it.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._first = first
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send(send))
+        leaving = asyncio.ensure_future(_left(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            sending.cancel()
+            leaving.cancel()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self._first, "more_body": True})
+        async with aclosing(self._rest) as events:
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def event_stream(request: Request, events: AsyncGenerator[bytes, None]) -> Response:
+    """The response of these events. Errors: whatever the first one raises."""
+    try:
+        return EventStream(await while_connected(request, anext(events)), events)
+    except ClientGone:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def answered(request: Request, answer: Awaitable[JsonObject]) -> Response:
+    """The response of a whole answer, which stops being made when the client goes."""
+    try:
+        return JSONResponse(await while_connected(request, answer))
+    except ClientGone:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def chosen(chunks: AsyncGenerator[JsonObject, None], *, include_usage: bool) -> AsyncGenerator[JsonObject, None]:
+    """Chunks without the last one, which has the usage; or with it, and the others saying `usage: null`."""
+    async with aclosing(chunks) as given:
+        async for chunk in given:
+            if chunk["choices"]:
+                yield {**chunk, "usage": None} if include_usage else chunk
+            elif include_usage:
+                yield chunk
+
+
+async def data_events(objects: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
+    """Objects as `data:` events, `[DONE]` at the end."""
+    begun = False
+    async with aclosing(objects) as given:
+        try:
+            async for item in given:
+                begun = True
+                yield b"data: " + json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+        except LuthierError as error:
+            if not begun:
+                raise
+            yield b"data: " + json.dumps(error_body(error)).encode() + b"\n\n"
+    yield DONE
