@@ -56,6 +56,11 @@ def _created() -> Column[int]:
     return Column("created_at", BIG, nullable=False)
 
 
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index of some rows alone: it costs as many as they are."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 organizations = Table("organizations", metadata, _pk(), _id(), Column("name", Text, nullable=False), _created())
 
 projects = Table(
@@ -104,33 +109,10 @@ files = Table(
     Column("deleted_at", BIG),
     # A deleted file's bytes go after its row is marked; this says that they are gone.
     Column("purged_at", BIG),
-    Index(
-        "ix_files_live",
-        "project_id",
-        "pk",
-        sqlite_where=text("deleted_at IS NULL"),
-        postgresql_where=text("deleted_at IS NULL"),
-    ),
-    Index(
-        "ix_files_live_purpose",
-        "project_id",
-        "purpose",
-        "pk",
-        sqlite_where=text("deleted_at IS NULL"),
-        postgresql_where=text("deleted_at IS NULL"),
-    ),
-    Index(
-        "ix_files_expiring",
-        "expires_at",
-        sqlite_where=text("deleted_at IS NULL"),
-        postgresql_where=text("deleted_at IS NULL"),
-    ),
-    Index(
-        "ix_files_to_purge",
-        "deleted_at",
-        sqlite_where=text("purged_at IS NULL"),
-        postgresql_where=text("purged_at IS NULL"),
-    ),
+    _partial("ix_files_live", "project_id", "pk", where="deleted_at IS NULL"),
+    _partial("ix_files_live_purpose", "project_id", "purpose", "pk", where="deleted_at IS NULL"),
+    _partial("ix_files_expiring", "expires_at", where="deleted_at IS NULL"),
+    _partial("ix_files_to_purge", "deleted_at", where="purged_at IS NULL"),
 )
 
 uploads = Table(
@@ -148,12 +130,7 @@ uploads = Table(
     Column("status", String(16), nullable=False),
     Column("file_expires_after_s", BIG),
     Column("file_id", String(64)),
-    Index(
-        "ix_uploads_pending",
-        "expires_at",
-        sqlite_where=text("status = 'pending'"),
-        postgresql_where=text("status = 'pending'"),
-    ),
+    _partial("ix_uploads_pending", "expires_at", where="status = 'pending'"),
 )
 
 upload_parts = Table(
@@ -201,20 +178,9 @@ jobs = Table(
     Column("lease_until", Float, nullable=False, server_default="0"),
     Index(None, "project_id", "pk"),
     # The list filter `metadata=null`.
-    Index(
-        "ix_jobs_plain",
-        "project_id",
-        "pk",
-        sqlite_where=text("metadata IS NULL"),
-        postgresql_where=text("metadata IS NULL"),
-    ),
+    _partial("ix_jobs_plain", "project_id", "pk", where="metadata IS NULL"),
     # What a claim looks through: as many rows as jobs are unfinished, however many there were.
-    Index(
-        "ix_jobs_unfinished",
-        "pk",
-        sqlite_where=text("finished_at IS NULL"),
-        postgresql_where=text("finished_at IS NULL"),
-    ),
+    _partial("ix_jobs_unfinished", "pk", where="finished_at IS NULL"),
 )
 
 # Metadata once more, as an index: the filter `metadata[k]=v` walks this key in the list's own order.
@@ -328,18 +294,8 @@ batches = Table(
     # When its lines and its copy of the input were removed: what they held is in its files.
     Column("purged_at", BIG),
     Index(None, "project_id", "pk"),
-    Index(
-        "ix_batches_unfinished",
-        "pk",
-        sqlite_where=text("finished_at IS NULL"),
-        postgresql_where=text("finished_at IS NULL"),
-    ),
-    Index(
-        "ix_batches_to_purge",
-        "pk",
-        sqlite_where=text("finished_at IS NOT NULL AND purged_at IS NULL"),
-        postgresql_where=text("finished_at IS NOT NULL AND purged_at IS NULL"),
-    ),
+    _partial("ix_batches_unfinished", "pk", where="finished_at IS NULL"),
+    _partial("ix_batches_to_purge", "pk", where="finished_at IS NOT NULL AND purged_at IS NULL"),
 )
 
 # Results of a batch that is under way. The key is what keeps a line from being answered twice.
@@ -385,12 +341,7 @@ outbox = Table(
     Column("delivered_at", BIG),
     Column("given_up_at", BIG),
     Column("last_error", Text),
-    Index(
-        "ix_outbox_due",
-        "next_attempt_at",
-        sqlite_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
-        postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
-    ),
+    _partial("ix_outbox_due", "next_attempt_at", where="delivered_at IS NULL AND given_up_at IS NULL"),
 )
 
 # One row a request that was answered, whole or in part.
