@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from luthier.cli.comparison import Comparison, conclude, measure, price_of
 from luthier.cli.contenders import (
@@ -21,7 +21,7 @@ from luthier.cli.contenders import (
     read_prompts,
     usual_system,
 )
-from luthier.cli.display import CONSOLE, say
+from luthier.cli.display import passing_bar, say
 from luthier.cli.report import draw, print_table, to_json, write_json
 from luthier.core.errors import NotFound
 from luthier.core.settings import load
@@ -58,7 +58,7 @@ def run_comparison(
     ]
     measured = []
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=CONSOLE, transient=True) as bar:
+    with passing_bar(*columns) as bar:
         task = bar.add_task("", total=len(turns) * len(contenders))
 
         def asked(role: Role, _number: int, _of: int) -> None:

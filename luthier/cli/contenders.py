@@ -22,7 +22,7 @@ Asked = Callable[[Role, int, int], None]
 """Told before each question: who, which, of how many."""
 
 # Beyond this a reply is cut, whoever says it: a small model that lost its thread talks to the end of its context.
-LONGEST_REPLY_TOKENS: Final = 512
+LONGEST_REPLY_TOKENS: Final = 256
 MOST_EXAMPLES: Final = 200
 
 

@@ -14,6 +14,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -54,7 +55,7 @@ class TuningBar:
                 total=int(data["total_steps"]) if "total_steps" in data else None,
                 losses=losses,
             )
-        else:
+        if event.type != "metrics" or not self._bar.console.is_terminal:  # a log has no bar: it gets every line
             self._bar.console.print(f"  {event.message}", style=COLOURS.get(event.level, "dim"), markup=False)
 
 
@@ -89,8 +90,13 @@ class PullBar:
 def pull_bar() -> Iterator[PullBar]:
     """A bar for the pull of one base model; gone when it is done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=CONSOLE, transient=True) as bar:
+    with passing_bar(*columns) as bar:
         yield PullBar(bar)
+
+
+def passing_bar(*columns: ProgressColumn) -> Progress:
+    """A bar that leaves nothing behind, and in a log nothing at all."""
+    return Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
 
 
 def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

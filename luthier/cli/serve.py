@@ -58,13 +58,13 @@ def welcome(settings: Settings, first_key: str | None) -> list[str]:
     lines = [f"Luthier listens on {settings.base_url}", f"Data: {settings.data}", ""]
     if first_key is not None:
         lines += [f"Your API key, shown this once (and kept in {settings.key_file}):", "", f"  {first_key}", ""]
-    key = first_key or f"$(cat {settings.key_file})"
+    key = first_key or (f"$(cat {settings.key_file})" if settings.key_file.exists() else "YOUR_KEY")
     return [
         *lines,
         "For any OpenAI client:",
         "",
         f"  export OPENAI_BASE_URL={settings.base_url}",
-        f"  export OPENAI_API_KEY={'YOUR_KEY' if settings.api_key else key}",
+        f"  export OPENAI_API_KEY={key}",
         "",
         "Next: luthier tune FILE.jsonl, or luthier chat " + settings.default_base,
     ]

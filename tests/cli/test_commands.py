@@ -38,7 +38,7 @@ def test_a_wrong_file_is_one_line(environment, tmp_path):
     assert failing("tune", tmp_path / "nowhere.jsonl") == f"error: {tmp_path}/nowhere.jsonl: no such file"
     bad = tmp_path / "bad.jsonl"
     bad.write_text("no json\n")
-    assert "line 1" in failing("upload", bad)
+    assert "Line 1: " in failing("upload", bad)
 
 
 def test_an_unreachable_server_is_one_line(monkeypatch):
