@@ -6,18 +6,24 @@ forward and hands it to every layer; positions are the nodes' depths, masks ther
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from luthier.core.errors import Unavailable
-from luthier.train.trie import Ints, Trie, tiles
+from luthier.train.trie import Tile, Trie, tiles
 
 NAME: Final = "luthier_trie"
-TILE: Final = 128  # queries a tile: more of them waste masked products, fewer cost calls
+SMALL_TILE: Final = 32  # queries a tile in a shallow trie: of 145 tokens of short chats, few see more than 60 others
+LARGE_TILE: Final = 128  # in a deep one, where gathering keys costs more than masking products
+PADDING: Final = 1.25  # what a band may compute, over what its tiles need
+BAND_SCORES: Final = 1 << 23  # scores that exist at once
+KEPT_SCORES: Final = 1 << 20  # probabilities of a layer that are kept for its backward; more are computed again
 
 
 def register() -> None:
@@ -26,54 +32,96 @@ def register() -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tile:
-    """Queries `start` to `end`, the keys that they see, and 0 or -inf for each pair."""
+class _Band:
+    """Tiles of one shape, computed as one batch. Axes: B tiles of Q queries and K keys each; K heads of keys are `Hk`.
+
+    The tokens `start` to `end` are its queries in their order; where they do not fill the last tile, zeros do.
+    """
 
     start: int
     end: int
-    keys: slice | Tensor
-    bias_QK: Tensor
+    keys_BK: Tensor
+    bias_BQK: Tensor
 
-    def pick(self, heads: Tensor) -> Tensor:
-        """This tile's keys of `[Hk, N, D]`."""
-        return heads[:, self.keys]
+    def queries(self, heads_HND: Tensor, key_heads: int) -> Tensor:
+        """`[H, N, D]` to `[Hk·B, G·Q, D]`: query heads that share a key head stand below each other."""
+        tiles, length, _ = self.bias_BQK.shape
+        mine = heads_HND[:, self.start : self.end]
+        if missing := tiles * length - (self.end - self.start):
+            mine = torch.nn.functional.pad(mine, (0, 0, 0, missing))
+        grouped = mine.reshape(key_heads, -1, tiles, length, mine.shape[-1])
+        return grouped.transpose(1, 2).reshape(key_heads * tiles, -1, mine.shape[-1])
 
-    def add_to(self, heads: Tensor, part: Tensor) -> None:
-        """Add what belongs to this tile's keys to `[Hk, N, D]`."""
-        if isinstance(self.keys, slice):
-            heads[:, self.keys] += part
-        else:
-            heads.index_add_(1, self.keys, part)
+    def put(self, out_NHD: Tensor, answers: Tensor, key_heads: int) -> None:
+        """Write `[Hk·B, G·Q, D]` to this band's tokens of `[N, H, D]`."""
+        tiles, length, _ = self.bias_BQK.shape
+        parts = answers.view(key_heads, tiles, -1, length, answers.shape[-1]).permute(1, 3, 0, 2, 4)
+        out_NHD[self.start : self.end] = parts.flatten(2, 3).flatten(0, 1)[: self.end - self.start]
+
+    def pick(self, heads_KND: Tensor) -> Tensor:
+        """`[Hk, N, D]` to the keys (or values) of each tile, `[Hk·B, K, D]`."""
+        picked = heads_KND.index_select(1, self.keys_BK.flatten())
+        return picked.view(-1, self.keys_BK.shape[1], heads_KND.shape[-1])
+
+    def add(self, heads_KND: Tensor, parts: Tensor) -> None:
+        """Add `[Hk·B, K, D]` to where `pick` took it from."""
+        heads_KND.index_add_(1, self.keys_BK.flatten(), parts.view(len(heads_KND), -1, parts.shape[-1]))
+
+    def probabilities(self, q_HND: Tensor, k_KND: Tensor, scale: float) -> Tensor:
+        """`[Hk·B, G·Q, K]`, normed in float32 whatever the model's type."""
+        tiles, length, keys = self.bias_BQK.shape
+        scores = torch.bmm(self.queries(q_HND, len(k_KND)).mul_(scale), self.pick(k_KND).transpose(1, 2))
+        scores.view(len(k_KND), tiles, -1, length, keys).add_(self.bias_BQK[:, None])
+        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
 class Visibility:
-    """Who sees whom in one trie: tiles on a device, one set of them for each window that the layers ask for."""
+    """Who sees whom in one trie: bands on a device, one set of them for each window that the layers ask for."""
 
     def __init__(self, trie: Trie, dtype: torch.dtype, device: torch.device) -> None:
         self._trie = trie
         self._dtype = dtype
         self._device = device
-        self._tiles: dict[int | None, list[_Tile]] = {}
+        self._bands: dict[int | None, list[_Band]] = {}
 
-    def tiles(self, window: int | None) -> list[_Tile]:
-        """The tiles of a sliding window of depths, or of none."""
-        if window is not None and window > int(self._trie.depth_N.max(initial=0)):
+    def bands(self, window: int | None) -> list[_Band]:
+        """The bands of a sliding window of depths, or of none."""
+        deepest = int(self._trie.depth_N.max(initial=0))
+        if window is not None and window > deepest:
             window = None
-        if window not in self._tiles:
-            self._tiles[window] = [
-                _Tile(t.start, t.end, self._place(t.keys), self._bias(torch.from_numpy(t.visible_QK)))
-                for t in tiles(self._trie, TILE, window)
-            ]
-        return self._tiles[window]
+        if window not in self._bands:
+            size = min(max(deepest // 4, SMALL_TILE), LARGE_TILE)
+            self._bands[window] = [self._band(group) for group in _groups(tiles(self._trie, size, window))]
+        return self._bands[window]
 
-    def _place(self, keys: Ints) -> slice | Tensor:
-        if keys[-1] - keys[0] + 1 == len(keys):
-            return slice(int(keys[0]), int(keys[-1]) + 1)
-        return torch.from_numpy(keys).to(self._device)
+    def _band(self, group: list[Tile]) -> _Band:
+        length = max(tile.end - tile.start for tile in group)
+        longest = max(len(tile.keys) for tile in group)
+        keys = np.zeros((len(group), longest), np.int64)
+        hidden = np.ones((len(group), length, longest), np.bool_)
+        hidden[:, :, 0] = False  # so that a query that only fills a tile sees something
+        for b, tile in enumerate(group):
+            keys[b, : len(tile.keys)] = tile.keys
+            hidden[b, : tile.end - tile.start, : len(tile.keys)] = ~tile.visible_QK
+        bias = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
+        bias.masked_fill_(torch.from_numpy(hidden).to(self._device), float("-inf"))
+        return _Band(group[0].start, group[-1].end, torch.from_numpy(keys).to(self._device), bias)
 
-    def _bias(self, visible_QK: Tensor) -> Tensor:
-        bias = torch.zeros(visible_QK.shape, dtype=self._dtype, device=self._device)
-        return bias.masked_fill_(~visible_QK.to(self._device), float("-inf"))
+
+def _groups(made: list[Tile]) -> Iterator[list[Tile]]:
+    """Neighbouring tiles that waste little when all are as large as the largest."""
+    group: list[Tile] = []
+    longest = needed = 0
+    for tile in made:
+        keys = len(tile.keys)
+        padded = max(longest, keys) * (len(group) + 1)
+        if group and (padded > PADDING * (needed + keys) or padded * (tile.end - tile.start) > BAND_SCORES):
+            yield group
+            group, longest, needed = [], 0, 0
+        group.append(tile)
+        longest, needed = max(longest, keys), needed + keys
+    if group:
+        yield group
 
 
 def _attend(
@@ -97,66 +145,50 @@ def _attend(
             f"{type(module).__name__} wants dropout, capped scores, sinks or a mask, which a trie has not"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    tiled = trie.tiles(sliding_window)
-    out_NHD: Tensor = _TrieAttention.apply(query[0], key[0], value[0], tiled, scale)  # type: ignore[no-untyped-call]  # torch's
+    bands = trie.bands(sliding_window)
+    out_NHD: Tensor = _TrieAttention.apply(query[0], key[0], value[0], bands, scale)  # type: ignore[no-untyped-call]  # torch's
     return out_NHD[None], None
 
 
 class _Context(Protocol):
     saved_tensors: tuple[Tensor, ...]
-    tiled: list[_Tile]
+    bands: list[_Band]
     scale: float
 
     def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _TrieAttention(torch.autograd.Function):
-    """softmax(scale q·k + bias)·v, tile by tile.
-
-    Query heads that share a key head are one matrix, so keys are not repeated. Probabilities are kept for a lone tile
-    and computed again for many, whose memory would grow with N x depth.
-    """
+    """softmax(scale q·k + bias)·v, band by band. Keys are never repeated for the query heads that share them."""
 
     @staticmethod
-    def forward(ctx: _Context, q_HND: Tensor, k_KND: Tensor, v_KND: Tensor, tiled: list[_Tile], scale: float) -> Tensor:
+    def forward(ctx: _Context, q_HND: Tensor, k_KND: Tensor, v_KND: Tensor, bands: list[_Band], scale: float) -> Tensor:
         heads, count, _ = q_HND.shape
         out_NHD = q_HND.new_empty(count, heads, v_KND.shape[-1])
-        p = torch.empty(0)
-        for tile in tiled:
-            p = _probabilities(q_HND, k_KND, tile, scale)
-            o = torch.bmm(p, tile.pick(v_KND))  # [K, G·Q, D]
-            out_NHD[tile.start : tile.end] = o.view(heads, tile.end - tile.start, -1).transpose(0, 1)
-        ctx.save_for_backward(q_HND, k_KND, v_KND, out_NHD, p if len(tiled) == 1 else torch.empty(0))
-        ctx.tiled, ctx.scale = tiled, scale
+        kept: list[Tensor] = []
+        keep = heads * sum(band.bias_BQK.numel() for band in bands) <= KEPT_SCORES
+        for band in bands:
+            p = band.probabilities(q_HND, k_KND, scale)
+            band.put(out_NHD, torch.bmm(p, band.pick(v_KND)), len(k_KND))
+            if keep:
+                kept.append(p)
+        ctx.save_for_backward(q_HND, k_KND, v_KND, out_NHD, *kept)
+        ctx.bands, ctx.scale = bands, scale
         return out_NHD
 
     @staticmethod
     def backward(ctx: _Context, grad_NHD: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q_HND, k_KND, v_KND, out_NHD, kept = ctx.saved_tensors
+        q_HND, k_KND, v_KND, out_NHD, *kept = ctx.saved_tensors
         dq_NHD = torch.empty_like(out_NHD)
         dk_KND, dv_KND = torch.zeros_like(k_KND), torch.zeros_like(v_KND)
-        dot_NH = (grad_NHD * out_NHD).sum(-1)
-        for tile in ctx.tiled:
-            p = kept if len(ctx.tiled) == 1 else _probabilities(q_HND, k_KND, tile, ctx.scale)
-            rows = slice(tile.start, tile.end)
-            g = _grouped(grad_NHD[rows].transpose(0, 1), len(k_KND))
-            dot = _grouped(dot_NH[rows].transpose(0, 1)[..., None], len(k_KND))
-            tile.add_to(dv_KND, torch.bmm(p.transpose(1, 2), g))
-            ds = torch.bmm(g, tile.pick(v_KND).transpose(1, 2)).sub_(dot).mul_(p).mul_(ctx.scale)
-            dq = torch.bmm(ds, tile.pick(k_KND))
-            dq_NHD[rows] = dq.view(len(q_HND), tile.end - tile.start, -1).transpose(0, 1)
-            tile.add_to(dk_KND, torch.bmm(ds.transpose(1, 2), _grouped(q_HND[:, rows], len(k_KND))))
+        grad_HND = grad_NHD.transpose(0, 1)
+        dot_HN1 = (grad_NHD * out_NHD).sum(-1).t()[..., None]
+        for number, band in enumerate(ctx.bands):
+            p = kept[number] if kept else band.probabilities(q_HND, k_KND, ctx.scale)
+            g = band.queries(grad_HND, len(k_KND))
+            band.add(dv_KND, torch.bmm(p.transpose(1, 2), g))
+            ds = torch.bmm(g, band.pick(v_KND).transpose(1, 2))
+            ds.sub_(band.queries(dot_HN1, len(k_KND))).mul_(p).mul_(ctx.scale)
+            band.put(dq_NHD, torch.bmm(ds, band.pick(k_KND)), len(k_KND))
+            band.add(dk_KND, torch.bmm(ds.transpose(1, 2), band.queries(q_HND, len(k_KND))))
         return dq_NHD.transpose(0, 1), dk_KND, dv_KND, None, None
-
-
-def _grouped(heads_HQD: Tensor, key_heads: int) -> Tensor:
-    """`[H, Q, D]` to `[K, G·Q, D]`: the heads that share a key head, one below the other."""
-    return heads_HQD.reshape(key_heads, -1, heads_HQD.shape[-1])
-
-
-def _probabilities(q_HND: Tensor, k_KND: Tensor, tile: _Tile, scale: float) -> Tensor:
-    """`[K, G·Q, keys]`, summed in float32 whatever the model's type."""
-    q = _grouped(q_HND[:, tile.start : tile.end], len(k_KND))
-    bias = tile.bias_QK.repeat(len(q_HND) // len(k_KND), 1)
-    scores = torch.baddbmm(bias[None], q, tile.pick(k_KND).transpose(1, 2), alpha=scale)
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +106,7 @@ class Tile:
 
 
 def tiles(trie: Trie, size: int, window: int | None = None) -> list[Tile]:
-    """Cut the depth-first order into even runs of about `size` queries, each with its keys.
+    """Cut the depth-first order into runs of `size` queries, each with its keys; the last may be shorter.
 
     The keys of a run [a, b) that lie before it are ancestors of a: an ancestor of any q in the run that is < a has a in
     its descendants too. So a run's work is (b - a) x (depth of a + b - a), whatever the trie's shape. With `window`, a
@@ -115,9 +114,8 @@ def tiles(trie: Trie, size: int, window: int | None = None) -> list[Tile]:
     """
     made: list[Tile] = []
     count = trie.tokens_computed
-    runs = max(1, round(count / size))
-    bounds = [count * i // runs for i in range(runs + 1)]
-    for start, end in pairwise(bounds):
+    for start in range(0, count, size):
+        end = min(start + size, count)
         before = np.flatnonzero(trie.exit_N[:start] > start)
         keys = np.concatenate([before, np.arange(start, end)])
         queries = np.arange(start, end)[:, None]
