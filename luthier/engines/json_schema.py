@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from luthier.core.errors import InvalidRequest
@@ -20,6 +21,16 @@ _UNSUPPORTED: Final = (
     "contains",
     "unevaluatedProperties",
 )
+
+
+# JSON is written as Python writes it, and as training data has it. Free whitespace is a trap: small models, once kept
+# from saying what they want, go on with it until the context is full.
+_SPELLING: Final[JsonObject] = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
+
+
+def json_rule(schema: JsonObject) -> str:
+    """The right side of a rule in LLGuidance's grammar: JSON that follows the schema."""
+    return "%json " + json.dumps({**schema, "x-guidance": _SPELLING})
 
 
 def check_schema(schema: Json, *, param: str) -> None:

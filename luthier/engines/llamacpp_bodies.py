@@ -6,7 +6,6 @@ was trained, whatever llama.cpp's own reading of the template would be.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,13 +13,11 @@ from typing import Final
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.data.template import ChatTemplate
-from luthier.engines.json_schema import check_schema
+from luthier.engines.json_schema import check_schema, json_rule
 from luthier.engines.llamacpp_asking import Wire
 from luthier.engines.tool_calls import CallReader, Notation, calling_grammar
 
 _PASSED: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
-# Whitespace in constrained JSON is the model's own, but bounded: small models can go on with it for ever.
-_GUIDANCE: Final[JsonObject] = {"x-guidance": {"whitespace_pattern": r"[ \n\t]{0,40}"}}
 
 
 @dataclass(frozen=True)
@@ -89,16 +86,15 @@ def _sampling(body: JsonObject) -> JsonObject:
 def _json_grammar(response_format: Json) -> str | None:
     if not isinstance(response_format, dict):
         return None
-    schema: Json = {"type": "object"}
+    schema: JsonObject = {"type": "object"}
     if response_format["type"] == "json_schema":
         described = response_format["json_schema"]
-        assert isinstance(described, dict)
-        schema = described.get("schema") or schema
+        given = described.get("schema") if isinstance(described, dict) else None
+        schema = given if isinstance(given, dict) else schema
         check_schema(schema, param="response_format")
     elif response_format["type"] != "json_object":
         return None
-    guided = {**schema, **_GUIDANCE} if isinstance(schema, dict) else schema
-    return f"%llguidance {{}}\nstart: %json {json.dumps(guided)}"
+    return f"%llguidance {{}}\nstart: {json_rule(schema)}"
 
 
 def _named(tools: Sequence[JsonObject], choice: JsonObject) -> list[JsonObject]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from luthier.core.ids import new_id
 from luthier.core.json import Json, JsonObject
-from luthier.engines.json_schema import check_schema
+from luthier.engines.json_schema import check_schema, json_rule
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def calling_grammar(tools: Sequence[JsonObject], notation: Notation, *, many: bo
         more = ""
     else:
         one, more = "json", ""
-    rules = [f"start: {one} {more}", f"json: %json {json.dumps({'anyOf': shapes})}"]
+    rules = [f"start: {one} {more}", f"json: {json_rule({'anyOf': shapes})}"]
     if text_too:  # text is what has no call's beginning in it
         opening = re.escape(notation.opening or "{")
         rules[0] = f"start: TEXT | TEXT {one} {more}"
@@ -93,6 +93,7 @@ class CallReader:
     calls: list[JsonObject] = field(default_factory=list)
     _held: str = ""
     _inside: bool = False
+    _after_call: bool = False
 
     def feed(self, piece: str) -> str:
         """The text that is certain by now. Calls found are appended to `calls`."""
@@ -104,7 +105,7 @@ class CallReader:
                 if end < 0:
                     return text
                 text += self._close(self._held[:end])
-                self._held = self._held[end + len(self.notation.closing) :].lstrip("\n")
+                self._held = self._held[end + len(self.notation.closing) :]
                 continue
             if not self.notation.opening:
                 if self._held and not self._held.lstrip().startswith("{"):
@@ -126,7 +127,11 @@ class CallReader:
         return self._said(held)
 
     def _said(self, text: str) -> str:
-        return "" if self.calls and not text.strip() else text
+        """Text, without the line breaks that part it from a call before."""
+        if self._after_call:
+            text = text.lstrip("\n")
+            self._after_call = not text
+        return text
 
     def _close(self, payload: str) -> str:
         self._inside = False
@@ -138,6 +143,7 @@ class CallReader:
         if None in calls:
             return self.notation.opening + payload + self.notation.closing
         if self.many or not self.calls:
+            self._after_call = True
             self.calls += [call for call in calls if call][: None if self.many else 1]
         return ""
 

@@ -1,0 +1,300 @@
+"""llama.cpp in its child process, on a tiny random model; numbers against transformers'."""
+
+import asyncio
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from luthier.core.errors import InvalidRequest, Unavailable
+from luthier.data.base_folder import BaseFolder
+from luthier.engines import lora_gguf
+from luthier.engines.base import Adapter
+from luthier.engines.llamacpp import LlamaCpp
+from tests.engines.conftest import PLAN
+from tests.engines.gguf_files import reference_logprobs, write_adapter
+
+# llama.cpp keeps keys and values in 16 bits; the adapters here move log-probabilities by whole numbers.
+TOLERANCE = 0.02
+TEXT = "the quick brown fox"
+HELLO = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "temperature": 0}
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "green"]}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
+COLOUR = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA}}
+TOOL = {"type": "function", "function": {"name": "paint", "parameters": SCHEMA}}
+
+
+async def logprobs(engine, adapter=None, text=TEXT):
+    body = {"prompt": text, "echo": True, "logprobs": 1, "max_tokens": 0}
+    answer = await engine.answer("completions", body, adapter)
+    return np.array(answer["choices"][0]["logprobs"]["token_logprobs"][1:])
+
+
+def ids_of(base, text=TEXT):
+    return Tokenizer.from_file(str(base.tokenizer)).encode(text, add_special_tokens=False).ids
+
+
+@pytest.fixture(scope="module")
+def adapters(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapters")
+    return [Adapter(f"m{n}", write_adapter(base, folder / f"m{n}", seed=n)) for n in range(3)]
+
+
+def test_the_base_answers_as_in_transformers(engine, run, base):
+    assert np.abs(run(logprobs(engine)) - reference_logprobs(base, ids_of(base))).max() < TOLERANCE
+
+
+def test_adapters_answer_as_in_transformers(engine, run, base, adapters):
+    for adapter in adapters[:2]:
+        expected = reference_logprobs(base, ids_of(base), adapter.path)
+        assert np.abs(run(logprobs(engine, adapter)) - expected).max() < TOLERANCE
+        assert np.abs(reference_logprobs(base, ids_of(base)) - expected).max() > 50 * TOLERANCE
+
+
+def test_without_their_permutation_q_and_k_would_be_wrong(base, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(lora_gguf, "PERMUTED", frozenset())
+    adapter = Adapter("wrong", write_adapter(base, tmp_path / "wrong", seed=0))
+    engine = LlamaCpp(base, plan=PLAN)
+    try:
+        found = run(logprobs(engine, adapter))
+    finally:
+        run(engine.close())
+    assert np.abs(found - reference_logprobs(base, ids_of(base), adapter.path)).max() > 5 * TOLERANCE
+
+
+def test_rank_stabilised_adapters_keep_their_scale(base, engine, run, tmp_path):
+    adapter = Adapter("rs", write_adapter(base, tmp_path / "rs", seed=5, alpha=4, use_rslora=True))
+    same = write_adapter(base, tmp_path / "same", seed=5, alpha=8)  # 4 / sqrt(4) = 8 / 4
+    assert np.abs(run(logprobs(engine, adapter)) - reference_logprobs(base, ids_of(base), same)).max() < TOLERANCE
+
+
+def test_no_answer_is_made_of_another_models_cached_prompt(engine, run, adapters):
+    """llama.cpp keeps prompts in its slots; the same text under another adapter must be computed anew."""
+    fresh = {a.id if a else None: run(logprobs(engine, a)) for a in (None, *adapters[:2])}
+    for adapter in (adapters[0], None, adapters[1], None, adapters[0], None, None, adapters[1]):
+        found = run(logprobs(engine, adapter))
+        assert np.abs(found - fresh[adapter.id if adapter else None]).max() < TOLERANCE
+
+
+def test_a_new_adapter_fails_no_running_stream(base, run, adapters):
+    async def story():
+        engine = LlamaCpp(base, plan=PLAN)
+        long = {**HELLO, "max_tokens": 150, "logit_bias": {"2": -100}}
+        said = []
+        async with aclosing(engine.stream("chat/completions", long, None)) as chunks:
+            async for chunk in chunks:
+                said.append(chunk)
+                if len(said) == 3:
+                    new = asyncio.create_task(engine.answer("chat/completions", HELLO, adapters[0]))
+        await new
+        await engine.close()
+        return said
+
+    said = run(story())
+    assert said[-1]["usage"]["completion_tokens"] == 150
+    assert said[-2]["choices"][0]["finish_reason"] == "length"
+
+
+def test_adapters_over_the_budget_go_and_come_back(base, run, adapters):
+    async def story():
+        engine = LlamaCpp(base, plan=replace(PLAN, adapter_bytes=1))
+        first = await logprobs(engine, adapters[0])
+        await logprobs(engine, adapters[1])
+        again = await logprobs(engine, adapters[0])
+        await engine.close()
+        return first, again
+
+    first, again = run(story())
+    assert np.abs(first - again).max() < TOLERANCE
+
+
+def test_leaving_a_stream_frees_its_slot(base, run):
+    async def story():
+        engine = LlamaCpp(base, plan=replace(PLAN, slots=1))
+        endless = {**HELLO, "max_tokens": 240, "logit_bias": {"2": -100}}
+        for _ in range(3):
+            async with aclosing(engine.stream("chat/completions", endless, None)) as chunks:
+                await anext(chunks)
+        waiting = asyncio.create_task(engine.answer("chat/completions", endless, None))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        answer = await asyncio.wait_for(engine.answer("chat/completions", HELLO, None), timeout=30)
+        await engine.close()
+        return answer
+
+    assert run(story())["usage"]["completion_tokens"] <= 8
+
+
+def test_a_child_that_died_is_replaced(base, run):
+    async def story():
+        engine = LlamaCpp(base, plan=PLAN)
+        before = await engine.answer("chat/completions", HELLO, None)
+        os.kill(engine._fleet._current.server._process.pid, signal.SIGKILL)
+        after = await engine.answer("chat/completions", HELLO, None)
+        await engine.close()
+        return before, after
+
+    before, after = run(story())
+    assert before["choices"] == after["choices"]
+
+
+def test_a_child_dies_with_its_parent(base):
+    code = (
+        "import asyncio, os, signal, sys\n"
+        "from luthier.engines.llamacpp_process import LlamaServer\n"
+        "async def main():\n"
+        "    server = await LlamaServer.start(sys.argv[1], [], slots=1, context_tokens=256)\n"
+        "    print(server._process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(base.gguf)], stdout=subprocess.PIPE, check=False)
+    child = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _runs(child):
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_model_that_cannot_be_served_says_why(base, run, tmp_path):
+    broken = BaseFolder(tmp_path / "broken")
+    broken.path.mkdir()
+    for name in ("template.jinja", "facts.json"):
+        (broken.path / name).write_bytes((base.path / name).read_bytes())
+    broken.gguf.write_bytes(base.gguf.read_bytes()[:9000])
+    engine = LlamaCpp(broken, plan=PLAN)
+    with pytest.raises(Unavailable, match="last words: .*model"):
+        run(engine.answer("chat/completions", HELLO, None))
+    run(engine.close())
+    broken.gguf.write_bytes(b"GGML")
+    with pytest.raises(Unavailable, match="not a GGUF model"):
+        LlamaCpp(broken, plan=PLAN)
+
+
+def test_tokens_are_the_trainers(engine, run, base):
+    ids = run(engine.tokenize(HELLO, None))
+    rendered = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    assert ids == ids_of(base, rendered)
+
+
+def test_a_prompt_longer_than_the_context_is_refused_in_openais_words(engine, run):
+    body = {"messages": [{"role": "user", "content": "x" * 1100}]}
+    with pytest.raises(InvalidRequest, match="maximum context length is 1024 tokens") as refused:
+        run(engine.answer("chat/completions", body, None))
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
+
+
+def test_a_stream_says_what_an_answer_says(engine, run):
+    async def story():
+        whole = await engine.answer("chat/completions", HELLO, None)
+        async with aclosing(engine.stream("chat/completions", HELLO, None)) as chunks:
+            return whole, [chunk async for chunk in chunks]
+
+    whole, chunks = run(story())
+    pieces = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks[:-1]]
+    assert "".join(pieces) == whole["choices"][0]["message"]["content"]
+    assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+
+
+def test_choices_follow_their_seed(engine, run):
+    body = {**HELLO, "temperature": 1, "n": 3, "seed": 4}
+    one, two = (run(engine.answer("chat/completions", body, None)) for _ in range(2))
+    texts = [choice["message"]["content"] for choice in one["choices"]]
+    assert texts == [choice["message"]["content"] for choice in two["choices"]]
+    assert len(set(texts)) == 3
+    assert [choice["index"] for choice in one["choices"]] == [0, 1, 2]
+    assert (
+        one["usage"]["prompt_tokens"] == run(engine.answer("chat/completions", HELLO, None))["usage"]["prompt_tokens"]
+    )
+    assert one["usage"]["completion_tokens"] > 8
+
+
+def test_logprobs_in_chats(engine, run):
+    # A model of random weights says bytes that are no text; the schema keeps it to letters.
+    spoken = {**HELLO, "max_tokens": 400, "response_format": COLOUR, "logprobs": True}
+    choice = run(engine.answer("chat/completions", {**spoken, "top_logprobs": 2}, None))["choices"][0]
+    tokens = choice["logprobs"]["content"]
+    assert "".join(t["token"] for t in tokens) == choice["message"]["content"]
+    assert bytes(b for t in tokens for b in t["bytes"]).decode() == choice["message"]["content"]
+    assert all(set(t) == {"token", "logprob", "bytes", "top_logprobs"} and len(t["top_logprobs"]) == 2 for t in tokens)
+    assert all(t["top_logprobs"][0]["logprob"] >= t["logprob"] for t in tokens)
+    bare = run(engine.answer("chat/completions", spoken, None))["choices"][0]["logprobs"]["content"]
+    assert [t["top_logprobs"] for t in bare] == [[]] * len(bare)
+
+
+def test_answers_follow_a_schema(engine, run):
+    answer = run(engine.answer("chat/completions", {**HELLO, "max_tokens": 400, "response_format": COLOUR}, None))
+    assert json.loads(answer["choices"][0]["message"]["content"])["colour"] in ("red", "green")
+    broken = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}
+    with pytest.raises(InvalidRequest, match="objekt"):
+        run(engine.answer("chat/completions", {**HELLO, "response_format": broken}, None))
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "paint"}}])
+def test_calls_that_must_be_made_are_made(engine, run, choice):
+    body = {**HELLO, "max_tokens": 400, "tools": [TOOL], "tool_choice": choice, "parallel_tool_calls": False}
+    answer = run(engine.answer("chat/completions", body, None))
+    [call] = answer["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "paint"
+    assert json.loads(call["function"]["arguments"])["colour"] in ("red", "green")
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_strict_tools_leave_room_for_text(engine, run):
+    tool = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+    answer = run(engine.answer("chat/completions", {**HELLO, "tools": [tool]}, None))
+    assert answer["choices"][0]["message"]["content"]
+
+
+def test_several_prompts_the_best_of_several(engine, run):
+    body = {"prompt": [TEXT, [70, 71]], "n": 2, "best_of": 3, "max_tokens": 4, "logprobs": 0, "seed": 1}
+    answer = run(engine.answer("completions", body, None))
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+    first, second = (np.mean(c["logprobs"]["token_logprobs"]) for c in answer["choices"][:2])
+    assert first >= second
+    assert answer["usage"]["prompt_tokens"] == len(TEXT) + 2
+    assert 12 < answer["usage"]["completion_tokens"] <= 24
+
+
+def test_echo_in_a_stream(engine, run, base):
+    async def story():
+        letters = {str(token): 50 for token in ids_of(base, "abcdefgh")}
+        body = {"prompt": "abc", "echo": True, "max_tokens": 3, "logprobs": 1, "seed": 3, "logit_bias": letters}
+        whole = await engine.answer("completions", body, None)
+        async with aclosing(engine.stream("completions", body, None)) as chunks:
+            return whole["choices"][0], [c["choices"][0] async for c in chunks if c["choices"]]
+
+    whole, pieces = run(story())
+    assert whole["text"].startswith("abc")
+    assert "".join(piece["text"] for piece in pieces) == whole["text"]
+    offsets = [o for piece in pieces if piece["logprobs"] for o in piece["logprobs"]["text_offset"]]
+    assert offsets == whole["logprobs"]["text_offset"]
+
+
+def test_embeddings_are_unit_vectors(engine, run):
+    answer = run(engine.answer("embeddings", {"input": ["one", "two two"]}, None))
+    vectors = [item["embedding"] for item in answer["data"]]
+    assert [math.isclose(np.linalg.norm(v), 1, abs_tol=1e-3) for v in vectors] == [True, True]
+    assert vectors[0] != vectors[1]
+    assert answer["usage"]["prompt_tokens"] == len("one") + len("two two")
