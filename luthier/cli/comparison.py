@@ -38,6 +38,7 @@ class Measured:
     prompt_tokens: float
     completion_tokens: float
     cost_per_1k_requests: float
+    first_reply: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def measure(role: Role, model: str, examples: int, replies: Sequence[Reply], pri
         prompt_tokens=mean(lambda r: r.prompt_tokens),
         completion_tokens=mean(lambda r: r.completion_tokens),
         cost_per_1k_requests=cost * 1000,
+        first_reply=texts[0],
     )
 
 
@@ -106,17 +108,18 @@ def _verdict(tuned: Measured, rival: Measured, training_cost: float, requests: f
         f"{LABELS[rival.contender]} {rival.misspelled_share:.0%}"
     )
     prices = f"${tuned.cost_per_1k_requests:.3f} against ${rival.cost_per_1k_requests:.3f} per 1,000 requests"
-    if requests is not None:
-        repaid = f"so training (${training_cost:.2f}) pays for itself after {requests:,.0f} requests"
-        money = f"cheaper too ({prices}), {repaid}"
-    else:
-        money = f"not cheaper ({prices}, and training ${training_cost:.2f}), so what you pay for is the quality"
     if tuned.misspelled_share < LEARNT:
         return f"Not worth it yet: {shares}, so the examples were not learnt. Add examples or epochs and tune again."
-    if gain >= EQUAL:
-        return f"Worth it: {shares}; it is {money}."
     if gain <= -EQUAL:
         return f"Not worth it: {shares}, so the prompt alone does better. Add or improve examples before tuning again."
-    if requests is not None:
-        return f"Worth it from {requests:,.0f} requests on: {shares}, about the same, but {money}."
-    return f"Not worth it: {shares}, about the same, and tuned costs more ({prices}); keep the prompt."
+    if gain < EQUAL and requests is None:
+        return f"Not worth it: {shares}, about the same, and tuned costs more ({prices}); keep the prompt."
+    if requests is None:
+        return (
+            f"Worth it: {shares}; it costs more ({prices}, and training ${training_cost:.2f}), so you pay for quality."
+        )
+    if gain < EQUAL:
+        repaid = f"which repays training (${training_cost:.2f})"
+        return f"Worth it from {requests:,.0f} requests on: {shares}, about the same, but cheaper ({prices}), {repaid}."
+    repaid = f"so training (${training_cost:.2f}) pays for itself after {requests:,.0f} requests"
+    return f"Worth it: {shares}; it is cheaper too ({prices}), {repaid}."

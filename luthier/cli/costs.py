@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
 
 from luthier.cli.comparison import price_of
 from luthier.cli.display import say, table
@@ -26,11 +27,19 @@ def print_costs(client: OpenAI) -> None:
     print_prices()
 
 
+def print_training(job: FineTuningJob) -> None:
+    """What one job's training costs: now, and in 2023."""
+    tokens = job.trained_tokens or 0
+    now = tokens * price_of(job.fine_tuned_model or job.model, load().prices).training / 1e6
+    then = tokens * FINE_TUNING_2023 / 1e5
+    say(f"\nTraining on {tokens:,} tokens: ${now:.2f} under this table, ${then:.2f} in 2023.")
+
+
 def print_prices() -> None:
     """Both price tables."""
     names = ("$ per million tokens", "training", "input", "cached input", "output")
     rows = [(name, p.training, p.input, p.cached_input, p.output) for name, p in load().prices.items()]
-    table("Prices (settings, `[prices.NAME]`)", names, rows)
+    table("Prices (the settings' table)", names, rows)
     say()
     then = [(name, entered, left) for name, (entered, left) in PRICES_2023.items()]
     table("2023", ("$ per 100,000 tokens", "input", "output"), [*then, ("fine-tuning", FINE_TUNING_2023, None)])

@@ -36,7 +36,7 @@ def demo(
     from luthier.cli.client import create_job, upload_file, wait_for
     from luthier.cli.compare import run_comparison
     from luthier.cli.contenders import Contender, answer, read_examples, read_prompts, usual_system
-    from luthier.cli.costs import print_prices
+    from luthier.cli.costs import print_prices, print_training
     from luthier.cli.display import CONSOLE, say
     from luthier.cli.report import draw, print_table, to_json, write_json
     from luthier.cli.serve import pull_default
@@ -78,6 +78,7 @@ def demo(
     print_table(compared)
     say()
     print_prices()
+    print_training(job)
     document: JsonObject = {"seconds_upload_to_first_answer": round(seconds, 1), "job": job.model_dump(mode="json")}
     write_json(out / "demo-report.json", document | to_json(compared))
     draw(compared, out / "demo-report.png")

@@ -56,7 +56,9 @@ class TuningBar:
                 losses=losses,
             )
         if event.type != "metrics" or not self._bar.console.is_terminal:  # a log has no bar: it gets every line
-            self._bar.console.print(f"  {event.message}", style=COLOURS.get(event.level, "dim"), markup=False)
+            self._bar.console.print(
+                f"  {event.message}", style=COLOURS.get(event.level, "dim"), markup=False, soft_wrap=True
+            )
 
 
 @contextmanager
@@ -99,15 +101,15 @@ def passing_bar(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
 
 
-def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table; numbers stand right, None is empty."""
+def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[object]], *, right: bool = False) -> None:
+    """Print a table; numbers stand right, and with `right` all but the first column. None is empty."""
     shown = Table(
         title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     lines = [list(row) for row in rows]
     for at, heading in enumerate(headings):
-        right = any(isinstance(line[at], (int, float)) for line in lines)
-        shown.add_column(heading, justify="right" if right else "left", overflow="fold")
+        numbers = any(isinstance(line[at], (int, float)) for line in lines)
+        shown.add_column(heading, justify="right" if numbers or (right and at) else "left", overflow="fold")
     for line in lines:
         shown.add_row(*("" if cell is None else str(cell) for cell in line))
     CONSOLE.print(shown)

@@ -16,21 +16,24 @@ INK: Final = "#22303c"
 
 
 def print_table(comparison: Comparison) -> None:
-    """The contenders side by side, and the verdict."""
-    from luthier.cli.display import CONSOLE, table
+    """The contenders side by side, what each said first, and the verdict."""
+    from luthier.cli.display import CONSOLE, say, table
 
-    columns = {"": _names(comparison)}
-    columns |= {
-        "misspelled words": [f"{m.misspelled} of {m.words}" for m in comparison.contenders],
-        "share": [f"{m.misspelled_share:.0%}" for m in comparison.contenders],
-        "words a reply": [f"{m.mean_reply_words:.1f}" for m in comparison.contenders],
-        "latency": [f"{m.mean_latency_ms:,.0f} ms" for m in comparison.contenders],
-        "prompt tokens": [f"{m.prompt_tokens:,.0f}" for m in comparison.contenders],
-        "reply tokens": [f"{m.completion_tokens:,.1f}" for m in comparison.contenders],
-        "$ per 1,000 requests": [f"{m.cost_per_1k_requests:.4f}" for m in comparison.contenders],
-    }
-    table(None, columns, zip(*columns.values(), strict=True))
-    CONSOLE.print(f"\n[bold]{comparison.verdict}[/]")
+    contenders = comparison.contenders
+    rows = (
+        ("misspelled words", [f"{m.misspelled:,} of {m.words:,}" for m in contenders]),
+        ("  share", [f"{m.misspelled_share:.0%}" for m in contenders]),
+        ("words in a reply", [f"{m.mean_reply_words:.1f}" for m in contenders]),
+        ("latency", [f"{m.mean_latency_ms:,.0f} ms" for m in contenders]),
+        ("tokens in the prompt", [f"{m.prompt_tokens:,.0f}" for m in contenders]),
+        ("tokens in the reply", [f"{m.completion_tokens:,.1f}" for m in contenders]),
+        ("cost of 1,000 requests", [f"${m.cost_per_1k_requests:.4f}" for m in contenders]),
+    )
+    headings = [_name(m).replace("\n", " ") for m in contenders]
+    table(None, ("", *headings), [(name, *values) for name, values in rows], right=True)
+    for measured in contenders:
+        say(f"\n{measured.contender}: {_cropped(measured.first_reply)}")
+    CONSOLE.print(f"\n{comparison.verdict}", style="bold", markup=False)
 
 
 def to_json(comparison: Comparison) -> JsonObject:
@@ -86,6 +89,11 @@ def _names(comparison: Comparison) -> list[str]:
 
 def _name(measured: Measured) -> str:
     return f"few-shot\n({measured.examples} examples)" if measured.contender == "few-shot" else measured.contender
+
+
+def _cropped(text: str, width: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[:width]} …"
 
 
 def _wrapped(text: str, width: int = 140) -> str:
