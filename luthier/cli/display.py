@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 
 from openai.types.fine_tuning import FineTuningJobEvent
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -30,9 +31,9 @@ COLOURS: Final = {"warn": "yellow", "error": "red"}
 
 @contextmanager
 def upload_bar(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for reading; how far it was read is shown."""
+    """The file, open for reading; how far it was read is shown meanwhile."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=CONSOLE) as bar, bar.open(path, "rb", description=f"Uploading {path.name}") as file:
+    with passing_bar(*columns) as bar, bar.open(path, "rb", description=f"Uploading {path.name}") as file:
         yield file
 
 
@@ -73,7 +74,7 @@ def tuning_bar() -> Iterator[TuningBar]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=CONSOLE) as bar:
+    with Progress(*columns, console=CONSOLE, disable=not CONSOLE.is_terminal) as bar:
         yield TuningBar(bar)
 
 
@@ -109,10 +110,12 @@ def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[ob
     lines = [list(row) for row in rows]
     for at, heading in enumerate(headings):
         numbers = any(isinstance(line[at], (int, float)) for line in lines)
-        shown.add_column(heading, justify="right" if numbers or (right and at) else "left", overflow="fold")
+        shown.add_column(heading, justify="right" if numbers or (right and at) else "left")
     for line in lines:
         shown.add_row(*("" if cell is None else str(cell) for cell in line))
-    CONSOLE.print(shown)
+    # At its natural width, whatever the terminal's: a broken id is no id.
+    width = Measurement.get(CONSOLE, CONSOLE.options.update(max_width=10_000), shown).maximum
+    Console(highlight=False, width=width).print(shown)
 
 
 def say(text: str = "") -> None:

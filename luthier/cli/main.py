@@ -74,6 +74,7 @@ def tune(
 ) -> None:
     """Upload FILE, tune a model on it, follow the job to its end, and print how to call the result."""
     from luthier.cli.client import create_job, upload_file
+    from luthier.cli.display import say
     from luthier.cli.session import connect_aloud, follow_aloud, paste
 
     client = connect_aloud()
@@ -81,6 +82,7 @@ def tune(
     if validation is not None:
         options["validation_file"] = upload_file(validation, client=client, progress=True).id
     uploaded = upload_file(file, client=client, progress=True)
+    say(f"File {uploaded.id}")
     job = follow_aloud(client, create_job(client, uploaded.id, **options).id)
     paste(client, str(job.fine_tuned_model), file)
 

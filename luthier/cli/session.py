@@ -72,7 +72,7 @@ def converse(client: OpenAI, model: str, message: str | None, system: str | None
     hint("Ctrl-D ends the conversation")
     while True:
         try:
-            question = CONSOLE.input("[bold]you:[/] ")
+            question = CONSOLE.input("[bold]you:[/] " if CONSOLE.is_terminal else "")
         except EOFError:
             say()
             return
