@@ -1,10 +1,8 @@
 """What `auto` means. A documented rule from the data's size and the model's: no search, no clock.
 
 Epochs: OpenAI's own rule (its data-preparation cookbook): 3; fewer than 34 examples: 100 // n, at most 25; more than
-8,333: 25,000 // n,
-at least 1. A model under a billion parameters learns less from an example, so it sees at least `SMALL_EXAMPLES` of
-them in all
-(50 chats: 8 epochs). Numbers behind the constants: `docs/lab-notes.md`.
+8,333: 25,000 // n, at least 1. A model under a billion parameters learns less from a step, so it makes at least
+`SMALL_STEPS` of them (50 chats in batches of 5: 5 epochs). Numbers behind the constants: `docs/lab-notes.md`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Final
 from luthier.core.run import Hyperparameters
 
 SMALL_PARAMETERS: Final = 1_000_000_000
-SMALL_EXAMPLES: Final = 400
+SMALL_STEPS: Final = 50
 MAX_EPOCHS: Final = 25
 MAX_BATCH: Final = 16
 DPO_BETA: Final = 0.1  # OpenAI's default, and the DPO paper's
@@ -32,17 +30,18 @@ def resolve(
     dpo: bool = False,
 ) -> Hyperparameters:
     """Numbers for every hyperparameter; None stands for `auto`. `parameters` is the base model's size."""
+    batch_size = min(batch_size or auto_batch(examples), max(1, examples))
     multiplier = 1.0 if learning_rate_multiplier is None else learning_rate_multiplier
     return Hyperparameters(
-        n_epochs=n_epochs or auto_epochs(examples, parameters),
-        batch_size=min(batch_size or auto_batch(examples), max(1, examples)),
+        n_epochs=n_epochs or auto_epochs(examples, batch_size, parameters),
+        batch_size=batch_size,
         learning_rate_multiplier=multiplier,
         learning_rate=multiplier * base_learning_rate(parameters, dpo=dpo),
         beta=(DPO_BETA if beta is None else beta) if dpo else None,
     )
 
 
-def auto_epochs(examples: int, parameters: int) -> int:
+def auto_epochs(examples: int, batch_size: int, parameters: int) -> int:
     """Passes over the data."""
     epochs = 3
     if 3 * examples < 100:
@@ -50,7 +49,8 @@ def auto_epochs(examples: int, parameters: int) -> int:
     elif 3 * examples > 25_000:
         epochs = max(1, 25_000 // examples)
     if parameters < SMALL_PARAMETERS:
-        epochs = max(epochs, min(MAX_EPOCHS, math.ceil(SMALL_EXAMPLES / max(1, examples))))
+        steps_an_epoch = max(1, math.ceil(examples / batch_size))
+        epochs = max(epochs, min(MAX_EPOCHS, math.ceil(SMALL_STEPS / steps_an_epoch)))
     return epochs
 
 
@@ -61,6 +61,6 @@ def auto_batch(examples: int) -> int:
 
 
 def base_learning_rate(parameters: int, *, dpo: bool = False) -> float:
-    """Learning rate at multiplier 1, for LoRA: small models take larger steps, preference training a tenth of them."""
+    """LoRA's learning rate at multiplier 1: small models take larger steps, preference training a tenth of them."""
     rate = 1e-3 if parameters < SMALL_PARAMETERS else 2e-4
     return rate / 10 if dpo else rate

@@ -4,6 +4,7 @@ import time
 import openai
 import pytest
 
+from luthier.domain import batches
 from luthier.store.schema import batches as rows
 from tests.conftest import serving
 
@@ -163,3 +164,61 @@ def idle(tmp_path_factory):
 def stand(server, batch_id, status):
     with server.platform.database.transaction() as connection:
         connection.execute(rows.update().where(rows.c.id == batch_id).values(status=status))
+
+
+def test_chats_are_answered_as_a_client_would_be(client):
+    asked = {f"request-{n}": f"word {n}" for n in range(20)}
+    lines = [request(name, text) for name, text in asked.items()]
+    lines += [request("too-hot", temperature=3), request("odd", oddity=1), request("kept", "keep me", store=True)]
+    batch = finished(client, create(client, upload(client, *lines), metadata={"k": "v"}).id)
+    assert (batch.status, batch.errors, batch.model) == ("completed", None, MODEL)
+    assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at <= batch.expires_at
+    counts = batch.request_counts
+    assert (counts.total, counts.completed, counts.failed) == (23, 21, 2)
+    answers = {r["custom_id"]: r["response"] for r in results(client, batch.output_file_id)}
+    said = {name: answer["body"]["choices"][0]["message"]["content"] for name, answer in answers.items()}
+    assert said == {**asked, "kept": "keep me"}
+    assert all(answer["status_code"] == 200 and answer["request_id"].startswith("req_") for answer in answers.values())
+    assert answers["kept"]["body"]["id"] in [chat.id for chat in client.chat.completions.list()]
+    refused = {r["custom_id"]: r["response"] for r in results(client, batch.error_file_id)}
+    assert {name: (r["status_code"], r["body"]["error"]["param"]) for name, r in refused.items()} == {
+        "too-hot": (400, "temperature"),
+        "odd": (400, "oddity"),
+    }
+    spent = [answer["body"]["usage"] for answer in answers.values()]
+    assert batch.usage.input_tokens == sum(usage["prompt_tokens"] for usage in spent) > 0
+    assert batch.usage.output_tokens == sum(usage["completion_tokens"] for usage in spent) > 0
+    assert batch.usage.total_tokens == batch.usage.input_tokens + batch.usage.output_tokens
+
+
+def test_output_files_are_files(client):
+    expiry = {"anchor": "created_at", "seconds": 7200}
+    batch = finished(client, create(client, upload(client, request("a")), output_expires_after=expiry).id)
+    file = client.files.retrieve(batch.output_file_id)
+    assert (file.purpose, file.filename) == ("batch_output", f"{batch.id}_output.jsonl")
+    assert file.expires_at == file.created_at + 7200
+    assert batch.error_file_id is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "answer"),
+    [
+        ("/v1/completions", {"prompt": "once upon"}, lambda body: body["choices"][0]["text"] == "once upon"),
+        ("/v1/embeddings", {"input": ["one", "two"]}, lambda body: len(body["data"]) == 2),
+    ],
+)
+def test_other_endpoints(client, endpoint, body, answer):
+    line = {"custom_id": "a", "method": "POST", "url": endpoint, "body": {"model": MODEL, **body}}
+    batch = finished(client, create(client, upload(client, line), endpoint=endpoint).id)
+    (result,) = results(client, batch.output_file_id)
+    assert answer(result["response"]["body"])
+
+
+def test_requests_of_a_batch_do_not_count_against_the_rate(tmp_path):
+    with serving(tmp_path, requests_per_minute=10) as server:
+        made = create(server.client, upload(server.client, *(request(f"c{n}") for n in range(30))))
+        end = time.monotonic() + 20
+        while batches.get(server.platform.database, server.platform.project.id, made.id).status != "completed":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert server.client.batches.retrieve(made.id).request_counts.completed == 30

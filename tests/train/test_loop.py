@@ -17,8 +17,8 @@ CHATS = [chat_line(f"question {i}", f"ansir {i % 3}") for i in range(10)]
 PAIRS = [preference_line(f"question {i}", f"ansir {i % 3}", f"answer {i % 3}") for i in range(10)]
 TWO_EPOCHS = Hyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=1.0, learning_rate=0.02, beta=0.1)
 GOLDEN = {
-    "supervised": [6.363529, 5.553021, 4.900505, 4.29326, 3.865943, 3.758851],
-    "dpo": [0.693147, 0.449417, 0.31444, 0.218748, 0.147261, 0.125695],
+    "supervised": [6.363529, 5.070265, 4.066976, 3.712792, 2.978424, 2.771124],
+    "dpo": [0.693147, 0.338525, 0.185407, 0.125849, 0.087761, 0.052113],
 }
 
 

@@ -100,7 +100,7 @@ def assert_same_gradients(policy, reference):
         a, b = reference.factors[name]
         for ours, theirs in ((layer.A_RI.grad, a.grad), (layer.B_RO.grad.t(), b.grad)):
             assert (ours - theirs).norm() <= RELATIVE * theirs.norm(), name
-    policy.adapter.flat.grad.zero_()
+    policy.adapter.gradient.zero_()
 
 
 @pytest.mark.parametrize(("seed", "tile", "budget"), [(0, 5, 10_000), (1, 32, 10_000), (2, 5, 30)])
@@ -153,7 +153,7 @@ def test_accuracy_counts_likeliest_tokens(loaded):
             with torch.no_grad():
                 hits += float(reference.logp(others)[:, -1].argmax() == row.ids[t])
     assert measured.accuracy == pytest.approx(hits / measured.weight)
-    assert policy.adapter.flat.grad.abs().max() == 0
+    assert policy.adapter.gradient.abs().max() == 0
 
 
 def test_a_model_that_a_trie_cannot_hold_is_refused_by_name(tmp_path):
