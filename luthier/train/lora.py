@@ -21,7 +21,7 @@ from luthier.core.run import AdapterShape, write_atomic
 
 
 class Adapter:
-    """The trained weights: `flat`, its halves `flat_a` and `flat_b`, and for each layer views `A_RI` and `B_RO` of them.
+    """The trained weights: `flat`, its parts `flat_a` and `flat_b`, and each layer's views `A_RI` and `B_RO` of them.
 
     `gradient` lies as `flat` does; every view's `grad` is a view of it.
     """
