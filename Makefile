@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: install demo serve test check lock
+.PHONY: install demo serve test test-slow check lock
 
 install: $(STAMP)
 
@@ -24,6 +24,10 @@ serve: install
 
 test: check
 	$(BIN)/python -m pytest
+
+# Minutes each: the examples with every client (wants node), 512 MB uploads, fifty kills.
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 check: install
 	$(BIN)/ruff check .
