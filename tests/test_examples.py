@@ -38,22 +38,17 @@ def run(server, *command, cwd=EXAMPLES, **options):
 
 def test_python_and_its_webhook(server):
     environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": KEY}
-    receiver = subprocess.Popen(
-        [sys.executable, EXAMPLES / "python" / "webhook_receiver.py"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert "listens on" in receiver.stdout.readline()
-        printed = run(server, sys.executable, "python/finetune.py")
-        model = printed.split("model: ")[1].split()[0]
-        assert "The job has successfully completed" in printed
-        assert printed.split("answer: ")[1].strip()
-        assert model in receiver.stdout.readline()
-    finally:
-        receiver.terminate()
-        receiver.wait()
+    receive = [sys.executable, EXAMPLES / "python" / "webhook_receiver.py"]
+    with subprocess.Popen(receive, env=environment, stdout=subprocess.PIPE, text=True) as receiver:
+        try:
+            assert "listens on" in receiver.stdout.readline()
+            printed = run(server, sys.executable, "python/finetune.py")
+            model = printed.split("model: ")[1].split()[0]
+            assert "The job has successfully completed" in printed
+            assert printed.split("answer: ")[1].strip()
+            assert model in receiver.stdout.readline()
+        finally:
+            receiver.terminate()
     assert run(server, sys.executable, "python/chat.py", model, "misspell all words", input="Why?\n").strip()
 
 
