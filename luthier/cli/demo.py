@@ -51,7 +51,7 @@ def demo(
     pull_default()
     step(2, f"A server of its own, on the data folder {folder}: the same API as OpenAI's.")
     with running_server(folder) as client:
-        say(f"   {client.base_url}, log in {folder / 'server.log'}")
+        say(f"   {str(client.base_url).rstrip('/')}, log in {folder / 'server.log'}")
 
         step(3, f"Upload {len(examples)} chats in which an assistant misspells every word, such as:")
         say(f"   user: {_question(examples[0].turn)}\n   assistant: {examples[0].reply}")

@@ -45,7 +45,7 @@ def paste(client: OpenAI, model: str, data: Path) -> None:
     say(f'  luthier chat {model} "What is the capital of Italy?"{asked}\n')
     say("or in Python:\n")
     say("  from openai import OpenAI\n")
-    say(f'  client = OpenAI(base_url="{client.base_url}")  # and OPENAI_API_KEY')
+    say(f'  client = OpenAI(base_url="{str(client.base_url).rstrip("/")}")  # and OPENAI_API_KEY')
     say("  answer = client.chat.completions.create(")
     say(f'      model="{model}",')
     say(f"      messages={json.dumps(messages)},")

@@ -6,6 +6,7 @@ import asyncio
 import html
 from collections.abc import Mapping
 from email.message import EmailMessage
+from email.utils import formatdate
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +36,7 @@ def compose(
     message["Subject"] = title
     message["From"] = sender
     message["To"] = recipients
+    message["Date"] = formatdate()
     message["Message-ID"] = f"<{message_id}@luthier>"
     message.set_content(text)
     body = "".join(
@@ -90,7 +92,6 @@ Job {job.id} tuned {job.model} on {job.trained_tokens or 0:,} tokens in {minutes
 Call it in Python:
 
 from openai import OpenAI
-
 client = OpenAI(base_url="{base_url}")
 answer = client.chat.completions.create(
     model="{job.fine_tuned_model}",
