@@ -20,6 +20,7 @@ class EventReader:
         self._offset = 0
         self._first: RunEvent | None = None
         self._steps_per_epoch = 0
+        self.step = 0  # the last one that the trainer told of
         self.trained_tokens = 0
         self.failure: JobFailed | None = None
 
@@ -34,6 +35,7 @@ class EventReader:
 
     def _take(self, spec: RunSpec, event: RunEvent) -> None:
         held = self._held
+        self.step = event.step
         match event.kind:
             case "started":
                 self._steps_per_epoch = int(str(event.data["steps_per_epoch"]))

@@ -65,6 +65,11 @@ class Held:
             done.set()
             thread.join()
 
+    def say(self, event: NewEvent) -> None:
+        """Add an event of our own."""
+        database = self.platform.database
+        self._keep(jobs.change(database, self.job.id, self.job.fence, now=database.now(), said=[event]))
+
     def tell(self, event: RunEvent, estimate: int | None) -> None:
         """Pass on a trainer's metrics or warning, and when the job should be done."""
         said = progress.event_of(event)

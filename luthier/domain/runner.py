@@ -87,6 +87,11 @@ class Runner:
             held.fail(error)
         except LuthierError as error:
             held.fail(JobFailed(error.message, code="server_error"))
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            mend = "Free the disk, or mend the folder, and try again."
+            reason = f"The job failed: {error.strerror or error}{where}. {mend}"
+            held.fail(JobFailed(reason, code="server_error"))
         except Exception as error:  # the thread's edge: the job fails in words, the traceback is logged
             log.exception("job failed unexpectedly", job=job.id)
             held.fail(JobFailed(f"The job failed due to an internal error: {error!r}", code="server_error"))
@@ -123,7 +128,7 @@ class Runner:
 
     def _follow(self, held: Held) -> int | None:
         """Pass on what the trainer says until it is done: tokens trained. None: paused, or we are to stop."""
-        reader = EventReader(held)
+        reader, died_at = EventReader(held), 0
         while True:
             held.beat()
             if held.job.paused or self._stopping.is_set():
@@ -138,7 +143,12 @@ class Runner:
             reader.forward()
             if state == "finished":
                 return reader.trained_tokens
-            if state != "running":
+            if state == "failed" and reader.failure is None and reader.step > died_at:
+                died_at = reader.step  # killed, not failed: it goes on from its last state, as long as it gets further
+                held.say(NewEvent(f"died-{died_at}", f"The trainer was killed at step {died_at}; it goes on", "warn"))
+                self._compute.start(held.run, held.job.fence)
+                reader = EventReader(held)
+            elif state != "running":
                 raise reader.failure or JobFailed(
                     f"The trainer ended without a result. Its last words: {last_words(held.run)}", code="server_error"
                 )

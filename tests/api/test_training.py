@@ -1,0 +1,211 @@
+"""Jobs from their creation to their end: real trainer, tiny model, echo engine."""
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from luthier.core.bases import BaseSource
+from tests.conftest import serving
+from tests.tiny import add_weights, chat_line, make_base
+
+SHA256 = "0" * 64  # what `make_base` says that its base has
+CHATS = "\n".join(chat_line(f"question {i}", f"ansir {i % 3}") for i in range(10)).encode()
+FINAL = {"succeeded", "failed", "cancelled"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    add_weights(make_base(data / "cache/bases" / SHA256))
+    tiny = BaseSource("tiny", "file:/nowhere/m.gguf", SHA256, "Apache-2.0")
+    with serving(data, bases={"tiny": tiny}, aliases={"gpt-4o-mini": "tiny"}) as running:
+        yield running
+
+
+def upload(client, content=CHATS):
+    return client.files.create(file=("chats.jsonl", content), purpose="fine-tune").id
+
+
+def create(client, *, content=CHATS, epochs=2, **fields):
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs, "batch_size": 4}}}
+    made = client.fine_tuning.jobs.create(
+        model="gpt-4o-mini", training_file=upload(client, content), seed=3, method=method, **fields
+    )
+    assert made.status == "validating_files"
+    return made
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)
+    return found
+
+
+def ended(client, job_id):
+    def look():
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        return job if job.status in FINAL else None
+
+    return until(look)
+
+
+def messages(client, job_id):
+    return [e.message for e in reversed(client.fine_tuning.jobs.list_events(job_id, limit=100).data)]
+
+
+def started(client, job_id, step=1):
+    return until(lambda: any(m.startswith(f"Step {step}/") for m in messages(client, job_id)))
+
+
+def trainer_of(server, job_id):
+    text = (server.platform.settings.runs / job_id / "lock").read_text()
+    return int(text)
+
+
+def adapter_of(server, job_id):
+    file = server.platform.settings.runs / job_id / "adapter/adapter_model.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server):
+    """A job that nobody disturbed, two epochs of three steps."""
+    return ended(server.client, create(server.client, suffix="My Tone", validation_file=upload(server.client)).id)
+
+
+def test_a_job_ends_with_a_model_that_answers(server, undisturbed):
+    job, client = undisturbed, server.client
+    assert (job.status, job.error, job.estimated_finish) == ("succeeded", None, None)
+    assert job.model == "tiny"
+    assert job.fine_tuned_model == f"ft:tiny:acme:my-tone:{job.id[6:14]}"
+    assert job.trained_tokens > 0
+    assert job.method.supervised.hyperparameters.learning_rate_multiplier == 1.0
+    answer = client.chat.completions.create(model=job.fine_tuned_model, messages=[{"role": "user", "content": "hi"}])
+    assert answer.model == job.fine_tuned_model
+    assert answer.choices[0].message.content.endswith("hi")
+    assert job.fine_tuned_model in [m.id for m in client.models.list()]
+
+
+def test_its_events_tell_the_story_in_openais_words(server, undisturbed):
+    told = messages(server.client, undisturbed.id)
+    name = undisturbed.fine_tuned_model
+    assert told[:4] == [
+        f"Created fine-tuning job: {undisturbed.id}",
+        f"Validating training file: {undisturbed.training_file} and validation file: {undisturbed.validation_file}",
+        "Files validated, moving job to queued state",
+        "Fine-tuning job started",
+    ]
+    assert told[-2:] == [f"New fine-tuned model created: {name}", "The job has successfully completed"]
+    steps = [m for m in told if m.startswith("Step ")]
+    assert [m.split(":")[0] for m in steps] == [f"Step {n}/6" for n in range(1, 7)]
+    assert "training loss=" in steps[0]
+    assert "validation loss=" in steps[0]
+    assert f"Checkpoint created at step 3 with Snapshot ID: {name}:ckpt-step-3" in told
+    newest = server.client.fine_tuning.jobs.list_events(undisturbed.id, limit=1).data[0]
+    assert newest.message == "The job has successfully completed"
+
+
+def test_its_checkpoints_answer_too(server, undisturbed):
+    checkpoints = server.client.fine_tuning.jobs.checkpoints.list(undisturbed.id).data
+    assert [c.step_number for c in checkpoints] == [6, 3]
+    assert checkpoints[0].metrics.full_valid_loss > 0
+    for checkpoint in checkpoints:
+        name = checkpoint.fine_tuned_model_checkpoint
+        answer = server.client.chat.completions.create(model=name, messages=[{"role": "user", "content": "hi"}])
+        assert answer.choices[0].message.content
+
+
+def test_its_result_file_is_a_table_of_metrics(server, undisturbed):
+    [result] = undisturbed.result_files
+    table = base64.b64decode(server.client.files.content(result).content).decode().splitlines()
+    assert table[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+    assert [line.split(",")[0] for line in table[1:]] == ["1", "2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (CHATS.split(b"\n", 3)[0], "invalid_n_examples", "Training file has 1 example(s), but must have at least 10"),
+        (CHATS.replace(b'"role": "user"', b'"role": "usr"'), "invalid_training_file", "Example 1, message 2"),
+        (CHATS.replace(b"assistant", b"user"), "invalid_training_file", "At least one message must be from the assist"),
+        (
+            CHATS.replace(b'"role": "assistant"', b'"role": "assistant", "weight": 0'),
+            "invalid_training_file",
+            "No example has a token to learn",
+        ),
+    ],
+)
+def test_bad_chats_fail_the_job_and_name_the_line(server, content, code, words):
+    job = ended(server.client, create(server.client, content=content).id)
+    assert (job.status, job.error.code, job.error.param) == ("failed", code, "training_file")
+    assert words in job.error.message
+    assert messages(server.client, job.id)[-1] == job.error.message
+    assert job.fine_tuned_model is None
+
+
+def test_a_killed_trainer_and_a_pause_change_no_byte(server):
+    client = server.client
+    undisturbed = ended(client, create(client, epochs=50).id)
+    job = create(client, epochs=50)
+    started(client, job.id)
+    os.kill(trainer_of(server, job.id), signal.SIGKILL)
+    until(lambda: any("was killed at step" in m for m in messages(client, job.id)))
+    client.fine_tuning.jobs.pause(job.id)
+    until(lambda: any(m.startswith("Job paused") for m in messages(client, job.id)))
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "queued"
+    client.fine_tuning.jobs.resume(job.id)
+    assert ended(client, job.id).status == "succeeded"
+    assert adapter_of(server, job.id) == adapter_of(server, undisturbed.id)
+
+
+def test_a_cancelled_job_stops_its_trainer(server):
+    job = create(server.client, epochs=50)
+    started(server.client, job.id)
+    trainer = trainer_of(server, job.id)
+    assert server.client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    until(lambda: not alive(trainer), seconds=15)
+    assert messages(server.client, job.id)[-1] == "Fine-tuning job cancelled"
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_trainer_that_fails_ends_its_job_with_its_reason(server):
+    """The base's weights are gone when the trainer wants them."""
+    weights = server.platform.settings.cache / "bases" / SHA256 / "hf/model.safetensors"
+    hidden = weights.rename(weights.with_name("hidden"))
+    try:
+        job = ended(server.client, create(server.client).id)
+    finally:
+        hidden.rename(weights)
+    assert (job.status, job.error.code) == ("failed", "server_error")
+    assert job.error.message.startswith("The trainer failed:")
+
+
+def test_a_full_disk_says_so(server, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "spec.json")
+
+    monkeypatch.setattr("luthier.domain.validation.write_atomic", full)
+    job = ended(server.client, create(server.client).id)
+    assert job.status == "failed"
+    assert job.error.message.startswith("The job failed: No space left on device (spec.json). Free the disk")
+
+
+def test_the_receipt_tells_of_every_line(server, undisturbed):
+    receipt = server.platform.settings.runs / undisturbed.id / "receipt.jsonl"
+    lines = [json.loads(line) for line in receipt.read_text().splitlines()]
+    assert [line["line"] for line in lines] == list(range(1, 11))
+    assert all(line["trained_tokens"] > 0 for line in lines)
