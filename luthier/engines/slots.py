@@ -9,18 +9,24 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from luthier.core.patience import PATIENT
+
+# Beside a batch of 15 streams on two cores, chats one after another began after 1.2 s without this, 0.2 s with it.
+LINGER_S: Final = 5.0
 
 
 class Slots:
     """`total` places. One who wants several gets them at once, and nobody overtakes: large requests do not starve.
 
-    Who can wait (`PATIENT`) leaves one place free; while others are served, they are served one after another.
+    Who can wait (`PATIENT`) leaves one place free; while others are served, and a little longer, they are served one
+    after another: who asked once is likely to ask again, and would find the machine busy with them.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self._quiet_at = 0.0  # in the loop's time: when those who can wait may have all places but one
         self._taken = {False: 0, True: 0}  # by those who cannot wait, and by those who can
         self._lines: dict[bool, deque[tuple[int, asyncio.Future[None]]]] = {False: deque(), True: deque()}
 
@@ -38,6 +44,10 @@ class Slots:
         finally:
             if not turn.cancelled():
                 self._taken[patient] -= count
+            if not patient:
+                loop = asyncio.get_running_loop()
+                self._quiet_at = loop.time() + LINGER_S
+                loop.call_later(LINGER_S, self._serve)
             self._serve()
 
     def _serve(self) -> None:
@@ -55,6 +65,6 @@ class Slots:
         others, waiters = self._taken[False], self._taken[True]
         if not patient:
             return others + waiters + count <= self.total
-        if others:
+        if others or asyncio.get_running_loop().time() < self._quiet_at:
             return waiters == 0 and others + count <= self.total
         return waiters == 0 or waiters + count < self.total

@@ -4,7 +4,13 @@ from contextlib import suppress
 import pytest
 
 from luthier.core.patience import PATIENT
+from luthier.engines import slots
 from luthier.engines.slots import Slots
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(slots, "LINGER_S", 0.05)
 
 
 class House:
@@ -133,6 +139,8 @@ async def test_while_others_are_served_one_at_a_time_of_those_who_can_wait(house
     assert house.served == ["a", "q"]
     await house.come("r", patient=True)
     await house.go("a")
+    assert house.served == ["q"], "who asked once may ask again"
+    await asyncio.sleep(2 * slots.LINGER_S)
     assert house.served == ["q", "r"]
 
 
