@@ -1,18 +1,22 @@
 """llama.cpp servers of one base, so that adapters come and go while streams run. Knows processes, no bodies.
 
 llama.cpp loads adapters only when it starts. A new adapter therefore starts a new server beside the old one; new
-requests go to the new one, the old one answers what it has begun, and ends. A server that died is replaced likewise.
+requests go to the new one, the old one answers what it has begun, and ends. A server that died is replaced likewise,
+and so is one whose slots are too few: it starts with few, for llama.cpp touches the memory of all of them first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+from luthier.core.errors import LuthierError
 from luthier.core.json import Json
 from luthier.engines.base import Adapter
 from luthier.engines.gguf_header import GgufHeader
@@ -21,12 +25,15 @@ from luthier.engines.llamacpp_process import LlamaServer
 from luthier.engines.lora_gguf import adapter_gguf
 from luthier.engines.slots import Slots
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How a base is served on this machine."""
+    """How a base is served on this machine: `slots` requests at once, `most_slots` once requests have to wait."""
 
     slots: int
+    most_slots: int
     context_tokens: int  # of each slot
     adapter_bytes: int  # adapters in memory together
 
@@ -47,7 +54,6 @@ class _Generation:
         self.places = {name: place for place, name in enumerate(adapters)}
         self.slots = Slots(slots)
         self.users = 0
-        self.retired = False
         self.lost = False
 
     @property
@@ -71,15 +77,21 @@ class Fleet:
         self._embeds = embeds
         self._adapters: OrderedDict[str, tuple[Path, int]] = OrderedDict()  # id -> file and size, oldest use first
         self._current: _Generation | None = None
+        self._retired: set[_Generation] = set()  # they answer what they have begun
         self._starting = asyncio.Lock()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def place(self, adapter: Adapter | None, count: int = 1) -> AsyncIterator[Place]:
-        """`count` slots of a server that knows the adapter. Errors: `Unavailable`, `InvalidRequest` for the adapter."""
+        """`count` slots, or all, of a server that knows the adapter.
+
+        Errors: `Unavailable` when none can be started, `InvalidRequest` for an adapter that cannot be served.
+        """
         generation = await self._knowing(adapter)
         generation.users += 1
         try:
+            if generation.slots.free < count:
+                self._grow(generation)
             async with generation.slots.take(count):
                 yield Place(generation.server.api, generation.lora(adapter))
         finally:
@@ -93,36 +105,49 @@ class Fleet:
 
     async def close(self) -> None:
         """End all servers at once."""
-        if self._current is not None:
-            self._retire(self._current, at_once=True)
-            self._current = None
-        if self._closing:
-            await asyncio.wait(self._closing)
+        living = {*self._retired, *({self._current} if self._current else ())}
+        self._current = None
+        self._retired.clear()
+        for generation in living:
+            self._run(generation.server.close())
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _knowing(self, adapter: Adapter | None) -> _Generation:
-        if adapter is not None and adapter.id not in self._adapters:
-            file = await asyncio.to_thread(adapter_gguf, adapter.path, self._header)
-            self._adapters[adapter.id] = (file, file.stat().st_size)
         if adapter is not None:
-            self._adapters.move_to_end(adapter.id)
+            if (known := self._adapters.get(adapter.id)) is None:
+                known = await asyncio.to_thread(self._converted, adapter)
+            self._keep(adapter, known)
         if (current := self._fitting(adapter)) is not None:
             return current
         async with self._starting:
             if (current := self._fitting(adapter)) is not None:  # who waited before us started it for us too
                 return current
-            self._evict()
-            names = list(self._adapters)
-            server = await LlamaServer.start(
-                str(self._model),
-                [str(file) for file, _ in self._adapters.values()],
-                slots=self.plan.slots,
-                context_tokens=self.plan.context_tokens,
-                embeds=self._embeds,
-            )
-            old, self._current = self._current, _Generation(server, names, self.plan.slots)
-            if old is not None:
-                self._retire(old)
-            return self._current
+            if adapter is not None:
+                self._keep(adapter, known)  # another start may have let it go
+            return await self._start(self.plan.slots)
+
+    def _converted(self, adapter: Adapter) -> tuple[Path, int]:
+        file = adapter_gguf(adapter.path, self._header)
+        return file, file.stat().st_size
+
+    def _keep(self, adapter: Adapter, known: tuple[Path, int]) -> None:
+        self._adapters[adapter.id] = known
+        self._adapters.move_to_end(adapter.id)
+
+    async def _start(self, slots: int) -> _Generation:
+        """A server that knows the adapters of late, in the place of the one before."""
+        while len(self._adapters) > 1 and sum(size for _, size in self._adapters.values()) > self.plan.adapter_bytes:
+            self._adapters.popitem(last=False)
+        names, files = list(self._adapters), [str(file) for file, _ in self._adapters.values()]
+        server = await LlamaServer.start(
+            str(self._model), files, slots=slots, context_tokens=self.plan.context_tokens, embeds=self._embeds
+        )
+        old, self._current = self._current, _Generation(server, names, slots)
+        if old is not None:
+            self._retired.add(old)
+            self._end_if_done(old)
+        return self._current
 
     def _fitting(self, adapter: Adapter | None) -> _Generation | None:
         current = self._current
@@ -130,20 +155,30 @@ class Fleet:
             return None
         return current
 
-    def _evict(self) -> None:
-        """Forget the adapters that were not used for longest, until the rest fits; the newest stays."""
-        while len(self._adapters) > 1 and sum(size for _, size in self._adapters.values()) > self.plan.adapter_bytes:
-            self._adapters.popitem(last=False)
+    def _grow(self, generation: _Generation) -> None:
+        """Start one with more slots beside it; meanwhile it answers on."""
+        if (
+            generation is self._current
+            and generation.slots.total < self.plan.most_slots
+            and not self._starting.locked()
+        ):
+            self._run(self._grown(generation))
 
-    def _retire(self, generation: _Generation, *, at_once: bool = False) -> None:
-        generation.retired = True
-        if at_once:
-            generation.users = 0
-        self._end_if_done(generation)
+    async def _grown(self, generation: _Generation) -> None:
+        async with self._starting:
+            if generation is self._current and generation.usable:
+                try:
+                    await self._start(self.plan.most_slots)
+                except LuthierError as error:
+                    log.warning("no more slots: llama.cpp did not start with them", error=error.message)
 
     def _end_if_done(self, generation: _Generation) -> None:
-        # In a task of its own: whoever left last may be cancelled, and must not wait.
-        if generation.retired and generation.users <= 0:
-            task = asyncio.create_task(generation.server.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        if generation in self._retired and not generation.users:
+            self._retired.remove(generation)
+            # In a task of its own: whoever left last may be cancelled, and must not wait.
+            self._run(generation.server.close())
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

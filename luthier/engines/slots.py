@@ -30,6 +30,11 @@ class Slots:
         self._taken = {False: 0, True: 0}  # by those who cannot wait, and by those who can
         self._lines: dict[bool, deque[tuple[int, asyncio.Future[None]]]] = {False: deque(), True: deque()}
 
+    @property
+    def free(self) -> int:
+        """Places that nobody holds."""
+        return self.total - sum(self._taken.values())
+
     @asynccontextmanager
     async def take(self, count: int) -> AsyncIterator[None]:
         """Hold `count` places, at most `total`. Cancelling gives up the place in the line."""

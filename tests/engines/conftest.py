@@ -9,7 +9,7 @@ from luthier.engines.llamacpp_fleet import Plan
 from tests.engines.gguf_files import write_gguf
 from tests.tiny import add_weights, make_base
 
-PLAN = Plan(slots=2, context_tokens=1024, adapter_bytes=1 << 20)
+PLAN = Plan(slots=2, most_slots=2, context_tokens=1024, adapter_bytes=1 << 20)
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,20 @@ def test_a_new_adapter_fails_no_running_stream(base, run, adapters):
     assert said[-2]["choices"][0]["finish_reason"] == "length"
 
 
+def test_who_has_to_wait_gets_more_slots(base, run):
+    async def story():
+        engine = LlamaCpp(base, plan=replace(PLAN, slots=1, most_slots=4))
+        long = {**HELLO, "max_tokens": 100, "logit_bias": {"2": -100}}
+        answers = await asyncio.gather(*(engine.answer("chat/completions", long, None) for _ in range(4)))
+        await asyncio.wait(engine._fleet._tasks)
+        assert engine._fleet._current.slots.total == 4
+        answers.append(await engine.answer("chat/completions", long, None))
+        await engine.close()
+        return answers
+
+    assert [answer["usage"]["completion_tokens"] for answer in run(story())] == [100] * 5
+
+
 def test_adapters_over_the_budget_go_and_come_back(base, run, adapters):
     async def story():
         engine = LlamaCpp(base, plan=replace(PLAN, adapter_bytes=1))
@@ -123,7 +137,7 @@ def test_adapters_over_the_budget_go_and_come_back(base, run, adapters):
 
 def test_leaving_a_stream_frees_its_slot(base, run):
     async def story():
-        engine = LlamaCpp(base, plan=replace(PLAN, slots=1))
+        engine = LlamaCpp(base, plan=replace(PLAN, slots=1, most_slots=1))
         endless = {**HELLO, "max_tokens": 240, "logit_bias": {"2": -100}}
         for _ in range(3):
             async with aclosing(engine.stream("chat/completions", endless, None)) as chunks:
