@@ -5,8 +5,10 @@ import openai
 import pytest
 
 from luthier.domain import batches
+from luthier.domain.batch_input import ENDPOINTS
 from luthier.store.schema import batches as rows
 from tests.conftest import serving
+from tests.contract.recorder import DOCUMENT
 
 CHAT = "/v1/chat/completions"
 MODEL = "smollm2-135m-instruct"
@@ -88,13 +90,20 @@ def test_a_file_without_any_request_is_refused_when_it_is_uploaded(client, conte
         client.files.create(file=("in.jsonl", content), purpose="batch")
 
 
+def test_what_the_server_answers_a_batch_may_ask(server):
+    operations = server.app.openapi()["paths"]
+    openais = DOCUMENT["components"]["schemas"]["CreateBatchRequest"]["properties"]["endpoint"]["enum"]
+    answered = {path for path in openais if "post" in operations.get(path, {})}
+    assert set(ENDPOINTS) == answered, "name the new endpoint in core/batches.py and domain/batch_input.py"
+
+
 @pytest.mark.parametrize(
     ("changes", "message", "param", "code"),
     [
         (
             {"endpoint": "/v1/invalid/endpoint"},
-            "Invalid value: '/v1/invalid/endpoint'. Supported values are: '/v1/chat/completions', '/v1/completions', "
-            "'/v1/embeddings' and '/v1/responses'.",
+            "Invalid value: '/v1/invalid/endpoint'. Supported values are: '/v1/chat/completions', '/v1/completions' "
+            "and '/v1/embeddings'.",
             "endpoint",
             "invalid_value",
         ),

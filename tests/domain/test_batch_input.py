@@ -108,9 +108,7 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_one_read(monkeypatch):
     assert [(e.code, e.line) for e in found.errors] == [("invalid_request", 2), ("invalid_json_line", 3)]
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "needed"), [("/v1/completions", "prompt"), ("/v1/embeddings", "input"), ("/v1/responses", "input")]
-)
+@pytest.mark.parametrize(("endpoint", "needed"), [("/v1/completions", "prompt"), ("/v1/embeddings", "input")])
 def test_what_each_endpoint_needs(endpoint, needed):
     (error,) = checked(line(url=endpoint, body={"model": "m"}), endpoint=endpoint).errors
     assert (error.message, error.param) == (f"{needed.capitalize()} parameter is required.", f"body.{needed}")
