@@ -21,6 +21,7 @@ from luthier.domain.held_batch import HeldBatch
 from luthier.domain.platform import open_platform
 from luthier.store import batches as rows
 from luthier.store.schema import batch_lines, outbox
+from tests.databases import database_url
 
 CHAT = "/v1/chat/completions"
 MODEL = "smollm2-135m-instruct"
@@ -35,7 +36,8 @@ USAGE = {
 
 @pytest.fixture
 def platform(tmp_path):
-    platform = open_platform(Settings(data=tmp_path, cache=tmp_path / "cache", api_key="sk-test-0123456789abcdef"))
+    keys = {"api_key": "sk-test-0123456789abcdef", "database_url": database_url(tmp_path)}
+    platform = open_platform(Settings(data=tmp_path, cache=tmp_path / "cache", **keys))
     yield platform
     platform.close()
 
@@ -376,7 +378,8 @@ async def ask(caller, path, body):
     log.write(body["messages"][0]["content"] + "\\n")
     return Answer(200, "req_1", {})
 
-platform = open_platform(Settings(data=data, cache=data / "cache", api_key="sk-test-0123456789abcdef"))
+keys = {"api_key": "sk-test-0123456789abcdef", "database_url": sys.argv[2] or None}
+platform = open_platform(Settings(data=data, cache=data / "cache", **keys))
 with start_blocking_portal() as portal:
     BatchWorker(platform, ask, portal).start()
     sys.stdin.read()
@@ -394,8 +397,9 @@ def at_least_completed(platform, batch, number):
 def test_work_goes_on_after_a_kill_and_no_result_is_made_twice(platform, tmp_path):
     file = upload(platform, *(request(f"c{n}", f"text {n}") for n in range(300)))
     batch = create(platform, file.id)
+    told = [DYING, str(tmp_path), database_url(tmp_path) or ""]
     for at_least in (20, 100):
-        child = subprocess.Popen([sys.executable, "-c", DYING, str(tmp_path)], stdin=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", *told], stdin=subprocess.PIPE)
         before = at_least_completed(platform, batch, at_least)
         child.kill()
         child.communicate()
