@@ -115,20 +115,18 @@ class Fleet:
 
     async def _knowing(self, adapter: Adapter | None) -> _Generation:
         if adapter is not None:
-            if (known := self._adapters.get(adapter.id)) is None:
-                known = await asyncio.to_thread(self._converted, adapter)
-            self._keep(adapter, known)
+            self._keep(adapter, self._adapters.get(adapter.id) or await self._converted(adapter))
         if (current := self._fitting(adapter)) is not None:
             return current
         async with self._starting:
             if (current := self._fitting(adapter)) is not None:  # who waited before us started it for us too
                 return current
-            if adapter is not None:
-                self._keep(adapter, known)  # another start may have let it go
+            if adapter is not None:  # another start may have let it go
+                self._keep(adapter, self._adapters.get(adapter.id) or await self._converted(adapter))
             return await self._start(self.plan.slots)
 
-    def _converted(self, adapter: Adapter) -> tuple[Path, int]:
-        file = adapter_gguf(adapter.path, self._header)
+    async def _converted(self, adapter: Adapter) -> tuple[Path, int]:
+        file = await asyncio.to_thread(adapter_gguf, adapter.path, self._header)
         return file, file.stat().st_size
 
     def _keep(self, adapter: Adapter, known: tuple[Path, int]) -> None:
