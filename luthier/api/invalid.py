@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from luthier.api.wire.base import UNSUPPORTED
 from luthier.core.errors import InvalidRequest
 
 UNPARSABLE: Final = (
@@ -48,7 +49,8 @@ def validate(model: type[M], fields: Mapping[str, object]) -> M:
 
 
 def explain(errors: Sequence[Error], body: object) -> InvalidRequest:
-    """One error out of Pydantic's: the first field's, and of a union's branches the one that got furthest.
+    """One error out of Pydantic's: the first field's, what is refused by name before the rest of it, and of a union's
+    branches the one that got furthest.
 
     `errors` are as FastAPI gives them: each `loc` begins with body, query, path or header.
     """
@@ -59,7 +61,9 @@ def explain(errors: Sequence[Error], body: object) -> InvalidRequest:
         return InvalidRequest("Missing required parameter: the request has no body.", code="missing_required_parameter")
     located = [(_path(error, body), error) for error in errors]
     field = located[0][0][:1]
-    furthest = max((path for path, _ in located if path[:1] == field), key=len)
+    located = [(path, error) for path, error in located if path[:1] == field]
+    located = [(path, error) for path, error in located if error["type"] == UNSUPPORTED][:1] or located
+    furthest = max((path for path, _ in located), key=len)
     return _worded(_dotted(furthest), [error for path, error in located if path == furthest])
 
 
@@ -69,7 +73,9 @@ def _path(error: Error, body: object) -> tuple[str | int, ...]:
     if place != "body":
         return tuple(loc)
     node, path = body, []
-    for step in loc:
+    for step, after in zip(loc, [*loc[1:], None], strict=True):
+        if isinstance(node, dict) and step == node.get("type") and after in node:
+            continue  # the branch of a union, though a field has that name too
         if (isinstance(node, dict) and step in node) or (isinstance(node, list) and isinstance(step, int)):
             path.append(step)
             node = node[step]
@@ -88,6 +94,8 @@ def _worded(param: str, errors: list[Error]) -> InvalidRequest:
     error = errors[0]
     kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
     match kind:
+        case "unsupported_value":
+            return _invalid(UNSUPPORTED, param, f"Unsupported value: '{param}': {error['msg']}.".replace("..", "."))
         case "missing":
             return _invalid("missing_required_parameter", param, f"Missing required parameter: '{param}'.")
         case "extra_forbidden":

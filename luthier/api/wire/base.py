@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+UNSUPPORTED: Final = "unsupported_value"  # the error's code, and the type of Pydantic's error
+X_UNSUPPORTED: Final = "x-unsupported"  # in the API document: `true`, or the values that are refused
 
 
 class Body(BaseModel):
     """A request's body: a field that is not named here is refused, and no type is bent into another."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """Marks a field that cannot be honoured: any value but null and those of `but` is refused, by the field's path.
+
+    The API document says so too, as `x-unsupported`.
+    """
+
+    but: tuple[object, ...] = ()
+    why: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        shown = handler(schema)
+        listed = _listed(shown)
+        return {**shown, X_UNSUPPORTED: [value for value in listed if value not in self.but] if listed else True}
+
+    def _check(self, value: object) -> object:
+        if value is None or value in self.but:
+            return value
+        why = self.why or f"'{value}' cannot be had on this server" if isinstance(value, str) else self.why
+        raise PydanticCustomError(UNSUPPORTED, "{why}", {"why": why or "it cannot be had on this server"})
+
+
+def _listed(schema: JsonSchemaValue) -> list[object]:
+    """The values that a JSON schema lists; none where it is open."""
+    found: list[Any] = [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
+    return found + [value for branch in schema.get("anyOf", ()) for value in _listed(branch)]
 
 
 class Query(BaseModel):

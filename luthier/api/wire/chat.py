@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from luthier.api.wire.base import Body, Metadata, Query
+from luthier.api.wire.base import Body, Metadata, Query, Unsupported
 from luthier.core.chats import StoredChat
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
@@ -22,6 +22,19 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+ServiceTier = Annotated[
+    Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"], Unsupported(but=("auto", "default"))
+]
+CacheRetention = Annotated[Literal["in_memory", "in-memory", "24h"], Unsupported(but=("in_memory", "in-memory"))]
+Verbosity = Annotated[Literal["low", "medium", "high"], Unsupported(but=("medium",))]
+
+
+def unsupported(param: str, value: object) -> InvalidRequest:
+    """The error for a field, or a value of it, that cannot be honoured."""
+    shown = f"'{value}'" if isinstance(value, str) else "this value"
+    return InvalidRequest(
+        f"Unsupported value: '{param}' does not support {shown} on this server.", code="unsupported_value", param=param
+    )
 
 
 class TextPart(Body):
@@ -41,7 +54,7 @@ class RefusalPart(Body):
 class OtherPart(Body):
     """Pictures, sound and files: refused by name."""
 
-    type: Literal["image_url", "input_audio", "file"]
+    type: Annotated[Literal["image_url", "input_audio", "file"], Unsupported()]
     image_url: dict[str, Any] | None = None
     input_audio: dict[str, Any] | None = None
     file: dict[str, Any] | None = None
@@ -89,7 +102,7 @@ class AssistantMessage(Body):
     content: Content | None = None
     refusal: str | None = None
     name: str | None = None
-    audio: dict[str, Any] | None = None
+    audio: Annotated[dict[str, Any] | None, Unsupported()] = None
     tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
     function_call: FunctionCall | None = None
     annotations: list[JsonObject] | None = None  # clients send answers back as they came
@@ -128,9 +141,9 @@ class Function(Body):
 class Tool(Body):
     """A tool; functions are the only ones here."""
 
-    type: Literal["function", "custom"]
+    type: Annotated[Literal["function", "custom"], Unsupported(but=("function",))]
     function: Function | None = None
-    custom: dict[str, Any] | None = None
+    custom: Annotated[dict[str, Any] | None, Unsupported()] = None
 
 
 class Named(Body):
@@ -149,7 +162,7 @@ class NamedTool(Body):
 class AllowedTools(Body):
     """OpenAI's choice among some of the tools: refused by name."""
 
-    type: Literal["allowed_tools", "custom"]
+    type: Annotated[Literal["allowed_tools", "custom"], Unsupported()]
     allowed_tools: dict[str, Any] | None = None
     custom: dict[str, Any] | None = None
 
@@ -174,7 +187,7 @@ class StreamOptions(Body):
     """How to stream."""
 
     include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+    include_obfuscation: Annotated[bool | None, Unsupported(but=(False,))] = None
 
 
 class Sampling(Body):
@@ -206,8 +219,6 @@ class Sampling(Body):
                 code="invalid_value",
                 param="stream_options",
             )
-        if self.stream_options is not None and self.stream_options.include_obfuscation:
-            raise _unsupported("stream_options.include_obfuscation", "true")
 
     def to_engine(self, *others: str) -> JsonObject:
         """The fields that an engine acts on, by OpenAI's names; those not given are left away."""
@@ -231,23 +242,24 @@ class CreateChat(Sampling):
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[Function], Field(min_length=1, max_length=128)] | None = None
     function_call: Literal["none", "auto"] | Named | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: ServiceTier | None = None
     safety_identifier: Annotated[str, Field(max_length=64)] | None = None
     prompt_cache_key: Label | None = None
-    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    modalities: list[Literal["text", "audio"]] | None = None
-    audio: dict[str, Any] | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    prediction: dict[str, Any] | None = None
-    web_search_options: dict[str, Any] | None = None
-    moderation: dict[str, Any] | None = None
+    prompt_cache_retention: CacheRetention | None = None
+    prompt_cache_options: Annotated[dict[str, Any] | None, Unsupported()] = None
+    modalities: Annotated[list[Literal["text", "audio"]] | None, Unsupported(but=(["text"],))] = None
+    audio: Annotated[dict[str, Any] | None, Unsupported()] = None
+    verbosity: Verbosity | None = None
+    reasoning_effort: Annotated[
+        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None, Unsupported(but=("none",))
+    ] = None
+    prediction: Annotated[dict[str, Any] | None, Unsupported()] = None
+    web_search_options: Annotated[dict[str, Any] | None, Unsupported()] = None
+    moderation: Annotated[dict[str, Any] | None, Unsupported()] = None
 
     def to_body(self) -> JsonObject:
         """The body for an engine. Errors: `InvalidRequest` for what cannot be honoured, by its name."""
         self.check_stream()
-        self._check_supported()
         self._check_messages()
         self._check_tools()
         if self.top_logprobs is not None and not self.logprobs:
@@ -278,54 +290,25 @@ class CreateChat(Sampling):
         self._check_format(body)
         return body
 
-    def _check_supported(self) -> None:
-        for name, default in (
-            ("audio", None),
-            ("prediction", None),
-            ("web_search_options", None),
-            ("moderation", None),
-            ("prompt_cache_options", None),
-            ("verbosity", "medium"),
-            ("reasoning_effort", "none"),
-        ):
-            value = self.model_dump(include={name})[name]
-            if value not in (None, default):
-                raise _unsupported(name, value)
-        if self.service_tier not in (None, "auto", "default"):
-            raise _unsupported("service_tier", self.service_tier)
-        if self.prompt_cache_retention == "24h":
-            raise _unsupported("prompt_cache_retention", "24h")
-        if "audio" in (self.modalities or ()):
-            raise _unsupported("modalities", "audio")
-
     def _check_messages(self) -> None:
         for number, message in enumerate(self.messages):
-            if isinstance(message.content, list):
-                for place, part in enumerate(message.content):
-                    if isinstance(part, OtherPart):
-                        raise _unsupported(f"messages[{number}].content[{place}].type", part.type)
-            if isinstance(message, AssistantMessage):
-                if message.audio is not None:
-                    raise _unsupported(f"messages[{number}].audio", "object")
-                if message.content is None and not (message.tool_calls or message.function_call or message.refusal):
-                    raise InvalidRequest(
-                        f"Invalid value for 'content': expected a string, got null. (messages[{number}])",
-                        code="invalid_type",
-                        param=f"messages[{number}].content",
-                    )
+            if not isinstance(message, AssistantMessage) or message.content is not None:
+                continue
+            if not (message.tool_calls or message.function_call or message.refusal):
+                raise InvalidRequest(
+                    f"Invalid value for 'content': expected a string, got null. (messages[{number}])",
+                    code="invalid_type",
+                    param=f"messages[{number}].content",
+                )
 
     def _check_tools(self) -> None:
         for number, tool in enumerate(self.tools or ()):
-            if tool.type == "custom" or tool.custom is not None:
-                raise _unsupported(f"tools[{number}].type", "custom")
             if tool.function is None:
                 raise InvalidRequest(
                     f"Missing required parameter: 'tools[{number}].function'.",
                     code="missing_required_parameter",
                     param=f"tools[{number}].function",
                 )
-        if isinstance(self.tool_choice, AllowedTools):
-            raise _unsupported("tool_choice.type", self.tool_choice.type)
         for name, needed in (
             ("tool_choice", "tools"),
             ("parallel_tool_calls", "tools"),
@@ -361,13 +344,6 @@ class CreateChat(Sampling):
                 code="invalid_value",
                 param="messages",
             )
-
-
-def _unsupported(param: str, value: object) -> InvalidRequest:
-    shown = f"'{value}'" if isinstance(value, str) else "this value"
-    return InvalidRequest(
-        f"Unsupported value: '{param}' does not support {shown} on this server.", code="unsupported_value", param=param
-    )
 
 
 class ChatQuery(Query):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.api.wire.base import Body
+from luthier.api.wire.base import Body, Unsupported
 from luthier.api.wire.chat import Label, Sampling
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import JsonObject
@@ -28,7 +28,7 @@ class CreateCompletion(Sampling):
     """A text to be continued."""
 
     prompt: Prompt | None
-    suffix: str | None = None
+    suffix: Annotated[str | None, Unsupported(why="it needs a model that fills in the middle, not a chat model")] = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -37,12 +37,6 @@ class CreateCompletion(Sampling):
     def to_body(self) -> JsonObject:
         """The body for an engine. Errors: `InvalidRequest` for what cannot be honoured, by its name."""
         self.check_stream()
-        if self.suffix is not None:
-            raise InvalidRequest(
-                "Unsupported value: 'suffix' needs a model that fills in the middle; chat models do not.",
-                code="unsupported_value",
-                param="suffix",
-            )
         best_of = self.best_of or 1
         if self.best_of is not None and best_of < (self.n or 1):
             raise InvalidRequest(
@@ -75,15 +69,9 @@ class CreateEmbedding(Body):
     model: str
     input: Input
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[int | None, Field(ge=1), Unsupported(why="this model's vectors have their own length")] = None
     user: Label | None = None
 
     def to_body(self) -> JsonObject:
-        """The body for an engine. Errors: `InvalidRequest` for dimensions, which models here do not choose."""
-        if self.dimensions is not None:
-            raise InvalidRequest(
-                "Unsupported value: 'dimensions' cannot be chosen; this model's vectors have its own length.",
-                code="unsupported_value",
-                param="dimensions",
-            )
+        """The body for an engine."""
         return self.model_dump(include={"input"})

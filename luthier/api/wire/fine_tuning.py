@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.api.wire.base import Answer, Body, Identified, Metadata, Query
+from luthier.api.wire.base import Answer, Body, Identified, Metadata, Query, Unsupported
 from luthier.core.errors import InvalidRequest
 from luthier.core.jobs import Asked, Checkpoint, Job, JobEvent
 from luthier.core.json import JsonObject
@@ -19,7 +19,11 @@ Multiplier = Auto | Annotated[float, Field(gt=0)]
 Epochs = Auto | Annotated[int, Field(ge=1, le=50)]
 Beta = Auto | Annotated[float, Field(gt=0, le=2)]
 
-REINFORCEMENT: str = "Reinforcement fine-tuning is not available on this server; use 'supervised' or 'dpo'."
+REINFORCEMENT: str = "reinforcement fine-tuning is not available on this server; use 'supervised' or 'dpo'"
+NO_WANDB: str = (
+    "this server does not send metrics to Weights & Biases; leave it out. "
+    "The job's events and its result file have all of them"
+)
 
 
 class Hyperparameters(Body):
@@ -55,10 +59,12 @@ class Dpo(Body):
 class Method(Body):
     """How to train."""
 
-    type: Literal["supervised", "dpo", "reinforcement"]
+    type: Annotated[
+        Literal["supervised", "dpo", "reinforcement"], Unsupported(but=("supervised", "dpo"), why=REINFORCEMENT)
+    ]
     supervised: Supervised | None = None
     dpo: Dpo | None = None
-    reinforcement: JsonObject | None = None
+    reinforcement: Annotated[JsonObject | None, Unsupported(why=REINFORCEMENT)] = None
 
 
 class Wandb(Body):
@@ -88,26 +94,16 @@ class CreateJob(Body):
     metadata: Metadata | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None
-    integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
+    integrations: Annotated[list[Integration] | None, Field(max_length=5), Unsupported(but=([],), why=NO_WANDB)] = None
 
     def to_job(self) -> NewJob:
         """What is asked for. Errors: `InvalidRequest` for what cannot be honoured."""
-        if self.integrations:
-            raise InvalidRequest(
-                "This server does not send metrics to Weights & Biases; leave 'integrations' out. "
-                "The job's events and its result file have all of them.",
-                code="unsupported_value",
-                param="integrations",
-            )
         method = self.method or Method(type="supervised")
-        if method.type == "reinforcement" or method.reinforcement is not None:
-            param = "method.type" if method.type == "reinforcement" else "method.reinforcement"
-            raise InvalidRequest(REINFORCEMENT, code="unsupported_value", param=param)
         return NewJob(
             model=self.model,
             training_file=self.training_file,
             validation_file=self.validation_file,
-            method=method.type,
+            method="dpo" if method.type == "dpo" else "supervised",
             hyperparameters=self._hyperparameters(method),
             suffix=self.suffix,
             seed=self.seed,
