@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: install demo serve test test-slow check lock
+.PHONY: install demo serve test test-slow check docs lock
 
 install: $(STAMP)
 
@@ -33,6 +33,11 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages that are made from the code: commands, compatibility.
+docs: install
+	$(BIN)/python -m tools.commands
+	$(BIN)/python -m tools.compatibility
 
 lock:
 	$(PYTHON) tools/lock.py

@@ -127,7 +127,7 @@ def test_content_in_parts(client):
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "unsupported_value", "tools[0].type"),
         ({"response_format": {"type": "json_object"}}, "invalid_value", "messages"),
         ({"audio": {"voice": "alloy", "format": "wav"}}, "unsupported_value", "audio"),
-        ({"modalities": ["text", "audio"]}, "unsupported_value", "modalities"),
+        ({"modalities": ["text", "audio"]}, "unsupported_value", "modalities[1]"),
         ({"service_tier": "flex"}, "unsupported_value", "service_tier"),
         ({"web_search_options": {}}, "unsupported_value", "web_search_options"),
         ({"prediction": {"type": "content", "content": "x"}}, "unsupported_value", "prediction"),

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from luthier.api.auth import Inferrer, Reader, ThePlatform
 from luthier.api.invalid import validate
 from luthier.api.streams import answered, chosen, data_events, event_stream
-from luthier.api.wire.base import Deleted
+from luthier.api.wire.base import Deleted, filtered_by_metadata
 from luthier.api.wire.chat import ChatQuery, CreateChat, MessageQuery, UpdateChat, stored_answer
 from luthier.core.json import Json, JsonObject
 from luthier.core.lists import PageQuery
@@ -30,7 +30,7 @@ async def create(request: Request, platform: ThePlatform, caller: Inferrer, body
     return await answered(request, chats.create(platform, caller, asked))
 
 
-@router.get("", operation_id="listChatCompletions")
+@router.get("", operation_id="listChatCompletions", openapi_extra=filtered_by_metadata(ChatQuery))
 def list_chats(request: Request, platform: ThePlatform, caller: Reader) -> JSONResponse:
     """List stored chats, oldest first; `metadata[k]=v` filters."""
     given = request.query_params.multi_items()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
 from luthier.api.auth import Admin, Reader, ThePlatform, Tuner
 from luthier.api.invalid import validate
-from luthier.api.wire.base import Deleted, Listed, ListedEnds
+from luthier.api.wire.base import Deleted, Listed, ListedEnds, filtered_by_metadata
 from luthier.api.wire.fine_tuning import (
     CheckpointAnswer,
     CheckpointQuery,
@@ -26,19 +26,6 @@ from luthier.domain import jobs, permissions
 
 router = APIRouter(prefix="/fine_tuning", tags=["fine_tuning"])
 
-# Read by hand below, for no type says `metadata[KEY]=VALUE`.
-LIST_PARAMETERS: Final = [
-    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 20}},
-    {"name": "after", "in": "query", "schema": {"type": "string"}},
-    {
-        "name": "metadata",
-        "in": "query",
-        "style": "deepObject",
-        "explode": True,
-        "schema": {"type": "object", "additionalProperties": {"type": "string"}, "nullable": True},
-    },
-]
-
 
 @router.post("/jobs", operation_id="createFineTuningJob")
 def create(platform: ThePlatform, caller: Tuner, body: CreateJob) -> JobAnswer:
@@ -46,7 +33,7 @@ def create(platform: ThePlatform, caller: Tuner, body: CreateJob) -> JobAnswer:
     return JobAnswer.of(jobs.create(platform, caller, body.to_job()))
 
 
-@router.get("/jobs", operation_id="listPaginatedFineTuningJobs", openapi_extra={"parameters": LIST_PARAMETERS})
+@router.get("/jobs", operation_id="listPaginatedFineTuningJobs", openapi_extra=filtered_by_metadata(ListQuery))
 def list_jobs(request: Request, platform: ThePlatform, caller: Reader) -> Listed[JobAnswer]:
     """List jobs, newest first; `metadata[k]=v` or `metadata=null` filters."""
     metadata: dict[str, str] = {}

@@ -46,6 +46,8 @@ class Unsupported:
 
 def _listed(schema: JsonSchemaValue) -> list[object]:
     """The values that a JSON schema lists; none where it is open."""
+    if schema.get("type") == "boolean":
+        return [True, False]
     found: list[Any] = [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
     return found + [value for branch in schema.get("anyOf", ()) for value in _listed(branch)]
 
@@ -66,6 +68,14 @@ class Identified(Answer):
     """An answer that a cursor can name."""
 
     id: str
+
+
+def filtered_by_metadata(query: type[Query]) -> dict[str, object]:
+    """What the API document says of a list that `metadata[KEY]=VALUE` filters: no type says that, so routes read it."""
+    metadata: JsonSchemaValue = {"type": "object", "additionalProperties": {"type": "string"}}
+    filters = {"name": "metadata", "in": "query", "style": "deepObject", "explode": True, "schema": metadata}
+    fields = query.model_json_schema()["properties"]
+    return {"parameters": [*({"name": n, "in": "query", "schema": s} for n, s in fields.items()), filters]}
 
 
 T = TypeVar("T", bound=Identified)

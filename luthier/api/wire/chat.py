@@ -247,7 +247,7 @@ class CreateChat(Sampling):
     prompt_cache_key: Label | None = None
     prompt_cache_retention: CacheRetention | None = None
     prompt_cache_options: Annotated[dict[str, Any] | None, Unsupported()] = None
-    modalities: Annotated[list[Literal["text", "audio"]] | None, Unsupported(but=(["text"],))] = None
+    modalities: list[Annotated[Literal["text", "audio"], Unsupported(but=("text",))]] | None = None
     audio: Annotated[dict[str, Any] | None, Unsupported()] = None
     verbosity: Verbosity | None = None
     reasoning_effort: Annotated[
