@@ -14,7 +14,18 @@ from starlette.middleware.cors import CORSMiddleware
 from luthier.api import errors
 from luthier.api.inside import asking
 from luthier.api.middleware import Authenticated, Envelope
-from luthier.api.routes import batches, chat, completions, files, fine_tuning, health, models, uploads, webhooks
+from luthier.api.routes import (
+    batches,
+    chat,
+    completions,
+    files,
+    fine_tuning,
+    health,
+    models,
+    responses,
+    uploads,
+    webhooks,
+)
 from luthier.api.wire.base import ErrorEnvelope
 from luthier.core.settings import Settings
 from luthier.domain.batch_worker import BatchWorker
@@ -31,6 +42,7 @@ ROUTERS = (
     models.router,
     chat.router,
     completions.router,
+    responses.router,
     batches.router,
     webhooks.router,
 )
@@ -55,6 +67,7 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
             finally:
                 for worker in reversed(workers):
                     await run_in_threadpool(worker.stop)
+                await platform.background.close()
                 await platform.engines.close()
                 platform.close()
 

@@ -16,7 +16,7 @@ from typing import Final, Literal
 BatchStatus = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
 ]
-Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
 
 FINAL: Final[frozenset[BatchStatus]] = frozenset({"failed", "completed", "expired", "cancelled"})
 

@@ -24,6 +24,7 @@ ENDPOINTS: Final[dict[Endpoint, tuple[str, str]]] = {
     "/v1/chat/completions": ("Chat Completions", "messages"),
     "/v1/completions": ("Completions", "prompt"),
     "/v1/embeddings": ("Embeddings", "input"),
+    "/v1/responses": ("Responses", "input"),
 }
 KEYS: Final[dict[str, tuple[type, str]]] = {
     "custom_id": (str, "a string"),

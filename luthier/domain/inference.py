@@ -68,11 +68,11 @@ async def answer(platform: Platform, caller: Caller, endpoint: Endpoint, name: s
 
 
 async def chunks(
-    platform: Platform, caller: Caller, endpoint: Endpoint, name: str, body: JsonObject
+    platform: Platform, caller: Caller, endpoint: Endpoint, name: str, body: JsonObject, *, metered_as: str = ""
 ) -> AsyncGenerator[JsonObject, None]:
     """An answer's chunks; the last has the usage and no choices. Closing the generator stops the engine."""
     who = await target(platform, caller.project_id, name)
-    meter = Meter(platform.database, caller, who.model, endpoint)
+    meter = Meter(platform.database, caller, who.model, metered_as or endpoint)
     head = {**_head(who, endpoint), **_tail(who, endpoint)}
     if endpoint == "chat/completions":
         head["object"] = "chat.completion.chunk"

@@ -10,6 +10,7 @@ from pathlib import Path
 from luthier.core.projects import Project
 from luthier.core.settings import Settings
 from luthier.domain import keys
+from luthier.domain.background import Background
 from luthier.domain.bases import Bases
 from luthier.engines.pool import EnginePool
 from luthier.store.blobs import Blobs
@@ -31,6 +32,7 @@ class Platform:
     project: Project
     first_key: str | None
     new_job: threading.Event = field(default_factory=threading.Event)
+    background: Background = field(default_factory=Background)
 
     def close(self) -> None:
         """Give back what `open_platform` took. Engines are closed before, by the event loop that asked them."""

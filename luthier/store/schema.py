@@ -396,10 +396,10 @@ responses = Table(
     _project(),
     _created(),
     Column("status", String(16), nullable=False),
-    Column("background", Boolean, nullable=False),
     Column("previous_response_id", String(64)),
     # What was put in with this response alone; earlier turns are those of `previous_response_id`.
     Column("input", DOCUMENT, nullable=False),
     Column("answer", DOCUMENT, nullable=False),
+    Column("lease_until", Float, nullable=False),
     Index(None, "project_id", "pk"),
 )

@@ -102,8 +102,8 @@ def test_what_the_server_answers_a_batch_may_ask(server):
     [
         (
             {"endpoint": "/v1/invalid/endpoint"},
-            "Invalid value: '/v1/invalid/endpoint'. Supported values are: '/v1/chat/completions', '/v1/completions' "
-            "and '/v1/embeddings'.",
+            "Invalid value: '/v1/invalid/endpoint'. Supported values are: '/v1/chat/completions', '/v1/completions', "
+            "'/v1/embeddings' and '/v1/responses'.",
             "endpoint",
             "invalid_value",
         ),

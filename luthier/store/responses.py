@@ -1,0 +1,79 @@
+"""Rows of kept responses. One that runs is held under a lease by its process; a final one never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select, update
+
+from luthier.core.json import JsonObject
+from luthier.core.outbox import OutboxItem
+from luthier.core.responses import FINAL, ResponseStatus, StoredResponse
+from luthier.store import outbox
+from luthier.store.database import Database
+from luthier.store.rows import columns, read, write
+from luthier.store.schema import responses
+
+COLUMNS = columns(responses, StoredResponse)
+
+
+def add(database: Database, response: StoredResponse, *, lease_until: float = 0.0) -> None:
+    """Keep a response."""
+    with database.transaction() as connection:
+        connection.execute(insert(responses).values(**write(response), lease_until=lease_until))
+
+
+def get(database: Database, project_id: str, response_id: str) -> StoredResponse | None:
+    """The response, unless another project's."""
+    statement = select(*COLUMNS).where(responses.c.id == response_id, responses.c.project_id == project_id)
+    with database.read() as connection:
+        row = connection.execute(statement).mappings().first()
+    return read(StoredResponse, row) if row else None
+
+
+def abandoned(database: Database, response_id: str, *, now: float) -> bool:
+    """Whether a response is unfinished and nobody works on it: its process died."""
+    statement = select(responses.c.pk).where(
+        responses.c.id == response_id, responses.c.status.not_in(FINAL), responses.c.lease_until < now
+    )
+    with database.read() as connection:
+        return connection.scalar(statement) is not None
+
+
+def hold(database: Database, response_id: str, *, lease_until: float) -> bool:
+    """Hold an unfinished response longer. False: it has ended, so its work must stop."""
+    statement = (
+        update(responses)
+        .where(responses.c.id == response_id, responses.c.status.not_in(FINAL))
+        .values(lease_until=lease_until)
+    )
+    with database.transaction() as connection:
+        return connection.execute(statement).rowcount > 0
+
+
+def move(
+    database: Database,
+    response_id: str,
+    status: ResponseStatus,
+    answer: JsonObject,
+    *,
+    outbox_items: Sequence[OutboxItem] = (),
+) -> bool:
+    """Set an unfinished response's status and answer, and tell of it. False: it had ended before."""
+    statement = (
+        update(responses)
+        .where(responses.c.id == response_id, responses.c.status.not_in(FINAL))
+        .values(status=status, answer=answer)
+    )
+    with database.transaction() as connection:
+        moved = connection.execute(statement).rowcount > 0
+        if moved:
+            outbox.insert_items(connection, outbox_items)
+    return moved
+
+
+def remove(database: Database, project_id: str, response_id: str) -> bool:
+    """Delete a response; whether there was one."""
+    statement = delete(responses).where(responses.c.id == response_id, responses.c.project_id == project_id)
+    with database.transaction() as connection:
+        return connection.execute(statement).rowcount > 0

@@ -1,0 +1,233 @@
+"""Responses through the official client, over the engine that echoes."""
+
+import time
+
+import openai
+import pytest
+
+from luthier.core.responses import StoredResponse
+from luthier.engines.echo import Echo
+from luthier.engines.pool import FACTORIES
+from luthier.store import responses as rows
+from tests.conftest import serving
+
+MODEL = "smollm2-135m-instruct"
+TOOL = {
+    "type": "function",
+    "name": "look",
+    "description": "looks",
+    "strict": True,
+    "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
+}
+
+
+def test_a_text_is_answered(client):
+    response = client.responses.create(model=MODEL, input="hello there", instructions="Be brief.")
+    assert response.id.startswith("resp_")
+    assert response.status == "completed"
+    assert response.output_text == "hello there"
+    assert response.output[0].id.startswith("msg_")
+    assert response.instructions == "Be brief."
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (2, 2, 4)
+    assert response.error is None
+
+
+def test_a_stream_tells_of_each_step(client):
+    events = list(client.responses.create(model=MODEL, input="hello there", stream=True))
+    assert [event.type for event in events] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events if event.type.endswith("text.delta")) == "hello there"
+    assert events[-1].response.output_text == "hello there"
+    assert client.responses.retrieve(events[-1].response.id).output_text == "hello there"
+
+
+def test_talks_go_on(client):
+    first = client.responses.create(model=MODEL, input="one")
+    second = client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    items = client.responses.input_items.list(second.id, order="asc").data
+    assert [(item.role, item.content[0].text) for item in items] == [
+        ("user", "one"),
+        ("assistant", "one"),
+        ("user", "two"),
+    ]
+    page = client.responses.input_items.list(second.id, limit=2)
+    assert page.has_more
+    assert [item.content[0].text for item in page] == ["two", "one", "one"]
+    with pytest.raises(openai.BadRequestError, match="Previous response"):
+        client.responses.create(model=MODEL, input="x", previous_response_id="resp_none")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_functions_are_called_and_their_results_taken(client, stream):
+    asked = {"model": MODEL, "input": "look there", "tools": [TOOL], "tool_choice": "required"}
+    if stream:
+        events = list(client.responses.create(**asked, stream=True))
+        kinds = [event.type for event in events]
+        assert "response.function_call_arguments.delta" in kinds
+        done = next(event for event in events if event.type == "response.function_call_arguments.done")
+        assert (done.name, done.arguments) == ("look", "{}")
+        response = events[-1].response
+    else:
+        response = client.responses.create(**asked)
+    [call] = response.output
+    assert (call.type, call.name, call.arguments) == ("function_call", "look", "{}")
+    given = {"type": "function_call_output", "call_id": call.call_id, "output": "a tree"}
+    after = client.responses.create(model=MODEL, input=[given], previous_response_id=response.id, tools=[TOOL])
+    assert after.output_text == "look there"
+    with pytest.raises(openai.BadRequestError, match="No tool call found"):
+        client.responses.create(model=MODEL, input=[{**given, "call_id": "call_other"}])
+
+
+def test_an_answer_that_is_cut_is_incomplete(client):
+    response = client.responses.create(model=MODEL, input=" ".join("x" * 20), max_output_tokens=16)
+    assert response.status == "incomplete"
+    assert response.incomplete_details.reason == "max_output_tokens"
+    assert response.output[0].status == "incomplete"
+
+
+def test_json_and_logprobs(client):
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": True}
+    response = client.responses.create(model=MODEL, input="hi", text={"format": form})
+    assert response.output_text == '{"echo": "hi"}'
+    response = client.responses.create(
+        model=MODEL, input="hi you", include=["message.output_text.logprobs"], top_logprobs=1
+    )
+    assert [t.token for t in response.output[0].content[0].logprobs] == ["hi", " you"]
+
+
+def test_what_is_not_stored_and_what_is_deleted_is_gone(client):
+    for response in (client.responses.create(model=MODEL, input="x", store=False),):
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(response.id)
+    response = client.responses.create(model=MODEL, input="x", metadata={"a": "b"})
+    assert client.responses.retrieve(response.id).metadata == {"a": "b"}
+    client.responses.delete(response.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(response.id)
+
+
+def test_answers_come_back_as_input(client):
+    first = client.responses.create(model=MODEL, input="one")
+    talk = [{"role": "user", "content": "one"}, *(item.to_dict() for item in first.output)]
+    talk.append({"role": "user", "content": [{"type": "input_text", "text": "two"}]})
+    assert client.responses.create(model=MODEL, input=talk).output_text == "two"
+
+
+def test_input_tokens(client):
+    assert client.responses.input_tokens.count(model=MODEL, input="hello").object == "response.input_tokens"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "param"),
+    [
+        ({"model": "nobody"}, "model_not_found", "model"),
+        ({"input": None}, "missing_required_parameter", "input"),
+        ({"colour": 1}, "unknown_parameter", "colour"),
+        ({"max_output_tokens": 3}, "integer_below_min_value", "max_output_tokens"),
+        ({"tools": [{"type": "web_search"}]}, "unsupported_value", "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
+        ({"tool_choice": {"type": "mcp"}}, "unsupported_value", "tool_choice.type"),
+        ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
+        ({"conversation": "conv_1"}, "unsupported_value", "conversation"),
+        ({"prompt": {"id": "pmpt_1"}}, "unsupported_value", "prompt"),
+        ({"truncation": "auto"}, "unsupported_value", "truncation"),
+        ({"reasoning": {"effort": "high"}}, "unsupported_value", "reasoning.effort"),
+        ({"background": True, "stream": True}, "unsupported_value", "stream"),
+        ({"background": True, "store": False}, "invalid_value", "store"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "unsupported_value", "input[0].type"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            "unsupported_value",
+            "input[0].content[0].type",
+        ),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(http, changes, code, param):
+    response = http.post("/responses", json={"model": MODEL, "input": "x", **changes})
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (404 if param == "model" else 400, code, param)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    FACTORIES["dawdling"] = lambda _base, _folder_of: Dawdling()
+    with serving(tmp_path_factory.mktemp("data"), engine="dawdling") as running:
+        yield running
+    del FACTORIES["dawdling"]
+
+
+def test_a_background_response_is_queued_and_completes(slow):
+    response = slow.client.responses.create(model=MODEL, input="a b", background=True)
+    assert response.status == "queued"
+    assert wait(slow, response.id).output_text == "a b"
+
+
+def test_a_background_response_is_cancelled(slow):
+    response = slow.client.responses.create(model=MODEL, input=" ".join("x" * 500), background=True)
+    assert slow.client.responses.cancel(response.id).status == "cancelled"
+    time.sleep(0.2)
+    assert slow.client.responses.retrieve(response.id).status == "cancelled"
+    assert slow.client.responses.cancel(response.id).status == "cancelled"
+
+
+def test_other_responses_cannot_be_cancelled(slow):
+    response = slow.client.responses.create(model=MODEL, input="a")
+    with pytest.raises(openai.BadRequestError, match="synchronous"):
+        slow.client.responses.cancel(response.id)
+
+
+def test_a_background_response_that_its_server_left_has_failed(slow):
+    response = slow.client.responses.create(model=MODEL, input="a", background=True)
+    left = wait(slow, response.id).to_dict()
+    row = StoredResponse(
+        id="resp_left",
+        project_id=slow.platform.project.id,
+        created_at=1,
+        status="in_progress",
+        previous_response_id=None,
+        input=[],
+        answer={**left, "id": "resp_left", "status": "in_progress", "output": []},
+    )
+    rows.add(slow.platform.database, row, lease_until=time.time() - 1)
+    failed = slow.client.responses.retrieve("resp_left")
+    assert (failed.status, failed.error.code) == ("failed", "server_error")
+
+
+def test_webhooks_hear_of_a_background_responses_end(slow):
+    sent = slow.platform.database
+    slow.http.post(
+        "/webhook_endpoints",
+        json={"name": "w", "url": "https://example.com/hook", "event_types": ["response.completed"]},
+    ).raise_for_status()
+    response = slow.client.responses.create(model=MODEL, input="a", background=True)
+    wait(slow, response.id)
+    with sent.read() as connection:
+        told = connection.exec_driver_sql("SELECT payload FROM outbox WHERE event_type = 'response.completed'")
+        assert response.id in str(told.all())
+
+
+class Dawdling(Echo):
+    """Says a word in 10 ms."""
+
+    def __init__(self):
+        super().__init__(pause_s=0.01)
+
+
+def wait(server, response_id):
+    deadline = time.monotonic() + 10
+    while (response := server.client.responses.retrieve(response_id)).status in ("queued", "in_progress"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return response
