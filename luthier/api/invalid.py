@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -73,7 +74,7 @@ def _path(error: Error, body: object) -> tuple[str | int, ...]:
     if place != "body":
         return tuple(loc)
     node, path = body, []
-    for step, after in zip(loc, [*loc[1:], None], strict=True):
+    for step, after in zip_longest(loc, loc[1:]):
         if isinstance(node, dict) and step == node.get("type") and after in node:
             continue  # the branch of a union, though a field has that name too
         if (isinstance(node, dict) and step in node) or (isinstance(node, list) and isinstance(step, int)):
