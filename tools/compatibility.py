@@ -27,7 +27,7 @@ fields with OpenAI's API document of 2026-08-21 (and, for webhook endpoints, wit
 
 - **works**: done as OpenAI documents it; values in the last column are the exceptions.
 - **refused**: known, and answered 400 with the code `unsupported_value` and the field's name in `param`.
-- **not built**: the operation answers 404 `unknown_url`, the field 400 `unknown_parameter`; nothing is ignored silently.
+- **not built**: the operation answers 404 or 405, the field 400 `unknown_parameter`; nothing is just ignored.
 """
 
 Schema = dict[str, Any]

@@ -12,6 +12,17 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.domain.responses import ResponseRequest
 
+# What an answer can show besides. Of these, text models have log-probabilities alone; the others have nothing to show.
+Include = Literal[
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+]
 # What a text model that keeps no thoughts has nothing for.
 Absent = Annotated[Any, Unsupported()]
 
@@ -100,7 +111,8 @@ def _kind(value: object) -> str:
     if isinstance(value, MessageItem | FunctionCallItem | FunctionOutputItem | FunctionTool | NamedFunction):
         return value.type
     kind = value.get("type", "message") if isinstance(value, dict) else "other"
-    return kind if kind in {"message", "function_call", "function_call_output", "function"} else "other"
+    known = ("message", "function_call", "function_call_output", "function")  # no set: a kind may be an object
+    return kind if kind in known else "other"
 
 
 Item = Annotated[
@@ -246,7 +258,7 @@ class CreateResponse(CountTokens):
 
     background: bool | None = None
     context_management: Absent = None
-    include: list[str] | None = None  # of these, text models have log-probabilities alone
+    include: list[Include] | None = None
     max_output_tokens: Annotated[int, Field(ge=16)] | None = None
     max_tool_calls: int | None = None  # counts built-in tools, of which there are none
     metadata: Metadata | None = None
@@ -325,7 +337,7 @@ def _chat_tool(tool: FunctionTool) -> JsonObject:
 class RetrieveQuery(Query):
     """How to show a response. Only what is finished is kept, so there is nothing to stream."""
 
-    include: list[str] | None = None
+    include: list[Include] | None = None
     stream: Annotated[bool | None, Unsupported(but=(False,))] = None
     starting_after: Annotated[int | None, Unsupported()] = None
     include_obfuscation: Annotated[bool | None, Unsupported(but=(False,))] = None
@@ -337,4 +349,4 @@ class ItemQuery(Query):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
-    include: list[str] | None = None
+    include: list[Include] | None = None
