@@ -36,12 +36,31 @@ Schema = dict[str, Any]
 def page() -> str:
     """The whole page."""
     theirs: Schema = json.loads(OPENAI.read_text())
-    ours = create_app(Settings(data=Path("unused"))).openapi()
-    routes = {(method, _shape(path)): operation for path, method, operation in _operations(ours)}
-    documented = [(p, m, o) for p, m, o in _operations(theirs) if "?beta" not in p]
+    ours = document()
+    routes = _routes(ours)
+    documented = list(_documented(theirs))
     return "".join(
         [HEAD, *_overview(routes, documented), *_fields(routes, documented, ours, theirs), NOTES.read_text()]
     )
+
+
+def document() -> Schema:
+    """The app's own API document."""
+    return create_app(Settings(data=Path("unused"))).openapi()
+
+
+def built(theirs: Schema) -> Iterator[tuple[str, str, Schema]]:
+    """Path, method and description of OpenAI's operations that the app has."""
+    routes = _routes(document())
+    return ((p, m, o) for p, m, o in _documented(theirs) if (m, _shape(p)) in routes)
+
+
+def _routes(ours: Schema) -> dict[tuple[str, str], Schema]:
+    return {(method, _shape(path)): operation for path, method, operation in _operations(ours)}
+
+
+def _documented(theirs: Schema) -> Iterator[tuple[str, str, Schema]]:
+    return ((p, m, o) for p, m, o in _operations(theirs) if "?beta" not in p)
 
 
 def _operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:

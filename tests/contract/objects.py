@@ -1,0 +1,62 @@
+"""One of each thing that an id can name, made on a server without its background work. Each function returns the id."""
+
+import json
+
+from luthier.core.models import TunedModel
+from luthier.store import models
+from tests.api import test_files as files
+
+BASE = "smollm2-135m-instruct"
+HELLO = [{"role": "user", "content": "hi"}]
+
+
+def file(server):
+    return files.upload(server.client).id
+
+
+def upload(server):
+    """A begun upload of four bytes."""
+    made = server.client.uploads.create(bytes=4, filename="a.jsonl", mime_type="text/jsonl", purpose="assistants")
+    return made.id
+
+
+def job(server):
+    return server.client.fine_tuning.jobs.create(model=BASE, training_file=file(server)).id
+
+
+def tuned(server):
+    """A tuned model, of a job that has ended."""
+    job_id = job(server)
+    server.client.fine_tuning.jobs.cancel(job_id)
+    name, project = f"ft:{BASE}:acme:suffix:{job_id[-8:]}", server.platform.project.id
+    model = TunedModel(f"model_{job_id}", name, project, job_id, BASE, "0" * 64, f"{job_id}/adapter", 7, None)
+    with server.platform.database.transaction() as connection:
+        models.add(connection, model)
+    return name
+
+
+def chat(server):
+    """A stored chat."""
+    return server.client.chat.completions.create(model=BASE, messages=HELLO, store=True).id
+
+
+def response(server):
+    return server.client.responses.create(model=BASE, input="hi").id
+
+
+def background(server):
+    """A response in the background."""
+    return server.client.responses.create(model=BASE, input="hi", background=True).id
+
+
+def batch(server):
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"model": BASE, "input": "x"}}
+    made = files.upload(server.client, json.dumps(line).encode(), purpose="batch")
+    created = server.client.batches.create(input_file_id=made.id, endpoint="/v1/embeddings", completion_window="24h")
+    return created.id
+
+
+def endpoint(server):
+    """A webhook endpoint at an address that nobody has."""
+    made = {"name": "x", "url": "https://example.invalid/hook", "event_types": ["batch.completed"]}
+    return server.http.post("/webhook_endpoints", json=made).json()["id"]
