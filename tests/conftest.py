@@ -16,8 +16,9 @@ from fastapi import FastAPI
 from luthier.api.app import create_app
 from luthier.core.settings import Settings
 from luthier.domain.platform import Platform
-from tests.contract.recorder import Recorder
+from tests.contract.recorder import DOCUMENT, Recorder
 from tests.databases import database_url
+from tools.compatibility import built
 
 RECORDER = Recorder()
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -87,10 +88,25 @@ def http(server):
     return server.http
 
 
-def pytest_terminal_summary(terminalreporter):
+def unexercised():
+    """Operations that OpenAI documents and the app has, but no answer of this run was of."""
+    return sorted({(method, path) for path, method, _ in built(DOCUMENT)} - RECORDER.exercised)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """The whole suite has to reach every operation."""
+    if not session.config.invocation_params.args and exitstatus == 0 and unexercised():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
     """How much of the contract this run held against OpenAI's document."""
     if RECORDER.exercised:
+        missing = unexercised()
         terminalreporter.write_line(
             f"contract: {len(RECORDER.violations)} schema violations in {RECORDER.bodies} bodies and "
-            f"{RECORDER.chunks} stream chunks of {len(RECORDER.exercised)} operations"
+            f"{RECORDER.chunks} stream chunks; {len(RECORDER.exercised)} operations exercised, "
+            f"{len(RECORDER.exercised) + len(missing)} built"
         )
+        if not config.invocation_params.args and missing:
+            terminalreporter.write_line(f"contract: never exercised: {missing}", red=True)
