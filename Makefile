@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: install demo serve test test-slow check docs lock
+.PHONY: install demo serve test test-slow check docs fuzz lock
 
 install: $(STAMP)
 
@@ -38,6 +38,16 @@ check: install
 docs: install
 	$(BIN)/python -m tools.commands
 	$(BIN)/python -m tools.compatibility
+
+# Some ten minutes: 20,000 and more requests that nobody thought of. `make fuzz REQUESTS=1000` for each operation: longer.
+REQUESTS ?= 250
+fuzz: install .venv-fuzz/.installed
+	$(BIN)/python -m tests.contract.fuzz $(REQUESTS)
+
+.venv-fuzz/.installed:
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip --disable-pip-version-check install "schemathesis>=4.32,<5"
+	@touch $@
 
 lock:
 	$(PYTHON) tools/lock.py
