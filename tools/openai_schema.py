@@ -28,6 +28,16 @@ GROUPS = (
     "/webhook_endpoints",
     "/webhook_event_types",
     "/evals",
+    "/organization/admin_api_keys",
+    "/organization/audit_logs",
+)
+# Of these, the operations alone and not what lies below them.
+EXACTLY = (
+    "/organization/projects",
+    "/organization/projects/{project_id}",
+    "/organization/projects/{project_id}/archive",
+    "/organization/projects/{project_id}/api_keys",
+    "/organization/projects/{project_id}/api_keys/{api_key_id}",
 )
 TARGET = Path(__file__).parent.parent / "tests/contract/openai.json"
 
@@ -39,7 +49,7 @@ def main(openapi: Path, extra: Path) -> None:
     for document in documents:
         schemas |= document["components"]["schemas"]
         for path, item in document["paths"].items():
-            if any(path == g or path.startswith(g + "/") for g in GROUPS):
+            if path in EXACTLY or any(path == g or path.startswith(g + "/") for g in GROUPS):
                 paths.setdefault(path, {}).update(operations(item))
     kept: dict[str, Any] = {}
     todo = sorted(references(paths))

@@ -22,6 +22,7 @@ from luthier.api.routes import (
     fine_tuning,
     health,
     models,
+    organization,
     responses,
     uploads,
     webhooks,
@@ -45,6 +46,7 @@ ROUTERS = (
     responses.router,
     batches.router,
     webhooks.router,
+    organization.router,
 )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from luthier.cli import jobs, models, webhooks
+from luthier.cli import jobs, models, organization, webhooks
 from luthier.cli.demo import demo
 from luthier.cli.errors import Commands
 from luthier.cli.options import (
@@ -37,6 +37,8 @@ app.command()(demo)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(organization.keys, name="keys")
+app.add_typer(organization.projects, name="projects")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A JSONL file of chats.", show_default=False)]
 System = Annotated[str | None, typer.Option("--system", help="A system message before the question.")]

@@ -34,6 +34,7 @@ PREFIXES: Final = {
     "project": "proj_",
     "organization": "org-",
     "key": "key_",
+    "audit": "audit_log-",
 }
 
 

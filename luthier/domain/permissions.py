@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.ids import new_id
+from luthier.core.json import JsonObject
 from luthier.core.lists import Page, PageQuery
 from luthier.core.models import Permission
-from luthier.core.projects import Caller
+from luthier.core.projects import AuditEntry, Caller
+from luthier.domain.audit import entry
 from luthier.domain.models import missing
 from luthier.store import models, permissions
 from luthier.store.database import Database
@@ -26,7 +28,7 @@ def create(database: Database, caller: Caller, checkpoint: str, project_ids: Seq
         Permission(new_id("permission"), checkpoint, caller.project_id, project_id, now)
         for project_id in dict.fromkeys(project_ids)
     ]
-    return permissions.create(database, wanted)
+    return permissions.create(database, wanted, [_granted(caller, permission) for permission in wanted])
 
 
 def list_page(
@@ -40,8 +42,14 @@ def list_page(
 def delete(database: Database, caller: Caller, checkpoint: str, permission_id: str) -> None:
     """Take a permission back. Errors: `NotFound`."""
     _own(database, caller, checkpoint)
-    if not permissions.delete(database, caller.project_id, checkpoint, permission_id):
+    noted = entry(caller, caller.project_id, "checkpoint.permission.deleted", permission_id, {})
+    if not permissions.delete(database, caller.project_id, checkpoint, permission_id, noted):
         raise NotFound(f"No such permission: {permission_id}", param="permission_id")
+
+
+def _granted(caller: Caller, permission: Permission) -> AuditEntry:
+    said: JsonObject = {"project_id": permission.project_id, "fine_tuned_model_checkpoint": permission.checkpoint}
+    return entry(caller, caller.project_id, "checkpoint.permission.created", permission.id, {"data": said})
 
 
 def _own(database: Database, caller: Caller, checkpoint: str) -> None:

@@ -1,48 +1,29 @@
-"""Rows of organisations, projects and API keys. Keys are known by their SHA-256 alone."""
+"""Rows of API keys. Keys are known by their SHA-256 alone."""
 
 from __future__ import annotations
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, Text, cast, insert, select, update
 
-from luthier.core.projects import ApiKey, Project
+from luthier.core.lists import Page, PageQuery
+from luthier.core.projects import ApiKey, AuditEntry, Project
+from luthier.store import audit
+from luthier.store import projects as project_rows
 from luthier.store.database import Database
-from luthier.store.rows import columns, read, write
-from luthier.store.schema import api_keys, organizations, projects
+from luthier.store.rows import columns, page, read, write
+from luthier.store.schema import api_keys, projects
 
-_PROJECTS = projects.join(organizations, organizations.c.id == projects.c.organization_id)
-_PROJECT_COLUMNS = [
-    projects.c.id,
-    projects.c.organization_id,
-    organizations.c.name.label("organization"),
-    projects.c.name,
-    projects.c.created_at,
-]
+COLUMNS = columns(api_keys, ApiKey)
+_ADMIN: ColumnElement[bool] = cast(api_keys.c.scopes, Text).like('%"admin"%')
 
 
-def create_first(database: Database, project: Project, *, name: str) -> Project:
-    """The first project, with its organisation, called `name` from now on: `project` when there was none."""
-    with database.transaction() as connection:
-        first = connection.execute(select(*_PROJECT_COLUMNS).select_from(_PROJECTS).order_by(projects.c.pk).limit(1))
-        row = first.mappings().first()
-        if row is not None:
-            found = read(Project, {**row, "organization": name})
-            connection.execute(
-                update(organizations).where(organizations.c.id == found.organization_id).values(name=name)
-            )
-            return found
-        organization = {"id": project.organization_id, "name": name, "created_at": project.created_at}
-        connection.execute(insert(organizations).values(organization))
-        row_of_project = {k: v for k, v in write(project).items() if k != "organization"}
-        connection.execute(insert(projects).values(row_of_project))
-    return project
-
-
-def create_key(database: Database, key: ApiKey, sha256: str) -> bool:
+def create(database: Database, key: ApiKey, sha256: str, entry: AuditEntry | None = None) -> bool:
     """Add a key. False, and nothing changes, when a key of this hash is there already."""
     with database.transaction() as connection:
         if connection.scalar(select(api_keys.c.pk).where(api_keys.c.sha256 == sha256)) is not None:
             return False
         connection.execute(insert(api_keys).values({**write(key), "scopes": sorted(key.scopes), "sha256": sha256}))
+        if entry is not None:
+            audit.add(connection, entry)
     return True
 
 
@@ -54,21 +35,63 @@ def has_keys(database: Database, project_id: str) -> bool:
 
 def find(database: Database, sha256: str) -> tuple[ApiKey, Project] | None:
     """The key of this hash, whatever its state, and its project."""
-    labelled = [column.label(f"of_{column.name}") for column in _PROJECT_COLUMNS]
+    labelled = [column.label(f"of_{column.name}") for column in project_rows.COLUMNS]
     statement = (
-        select(*columns(api_keys, ApiKey), *labelled)
-        .select_from(api_keys.join(_PROJECTS, projects.c.id == api_keys.c.project_id))
+        select(*COLUMNS, *labelled)
+        .select_from(api_keys.join(project_rows.SOURCE, projects.c.id == api_keys.c.project_id))
         .where(api_keys.c.sha256 == sha256)
     )
     with database.read() as connection:
         row = connection.execute(statement).mappings().first()
-    return (_key(row), read(Project, {c.name: row[f"of_{c.name}"] for c in _PROJECT_COLUMNS})) if row else None
+    if row is None:
+        return None
+    return _key(row), read(Project, {column.name: row[f"of_{column.name}"] for column in project_rows.COLUMNS})
+
+
+def list_page(database: Database, project_id: str, query: PageQuery) -> Page[ApiKey]:
+    """The project's keys that are not revoked."""
+    return _page(database, query, api_keys.c.project_id == project_id)
+
+
+def list_admin_page(database: Database, organization_id: str, query: PageQuery) -> Page[ApiKey]:
+    """The organisation's keys with the scope `admin` that are not revoked."""
+    return _page(database, query, _of(organization_id) & _ADMIN)
+
+
+def get(database: Database, organization_id: str, key_id: str) -> ApiKey | None:
+    """The organisation's key, unless it was revoked."""
+    statement = select(*COLUMNS).where(api_keys.c.id == key_id, _of(organization_id), api_keys.c.revoked_at.is_(None))
+    with database.read() as connection:
+        row = connection.execute(statement).mappings().first()
+    return _key(row) if row else None
+
+
+def revoke(database: Database, key_id: str, entry: AuditEntry) -> bool:
+    """End a key. False when it was revoked already."""
+    statement = update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    with database.transaction() as connection:
+        if connection.execute(statement.values(revoked_at=entry.created_at)).rowcount == 0:
+            return False
+        audit.add(connection, entry)
+    return True
 
 
 def used(database: Database, key_id: str, *, now: int) -> None:
     """The key was used."""
     with database.transaction() as connection:
         connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=now))
+
+
+def _of(organization_id: str) -> ColumnElement[bool]:
+    return api_keys.c.project_id.in_(select(projects.c.id).where(projects.c.organization_id == organization_id))
+
+
+def _page(database: Database, query: PageQuery, owner: ColumnElement[bool]) -> Page[ApiKey]:
+    with database.read() as connection:
+        rows, more = page(
+            connection, api_keys, query, selected=COLUMNS, owner=owner, where=[api_keys.c.revoked_at.is_(None)]
+        )
+    return Page([_key(row) for row in rows], more)
 
 
 def _key(row: RowMapping) -> ApiKey:

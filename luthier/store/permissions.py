@@ -9,6 +9,8 @@ from sqlalchemy import insert, select
 
 from luthier.core.lists import Page, PageQuery
 from luthier.core.models import Permission
+from luthier.core.projects import AuditEntry
+from luthier.store import audit
 from luthier.store.database import Database
 from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import checkpoint_permissions, projects
@@ -16,11 +18,14 @@ from luthier.store.schema import checkpoint_permissions, projects
 COLUMNS = columns(checkpoint_permissions, Permission)
 
 
-def create(database: Database, permissions: Sequence[Permission]) -> list[Permission]:
-    """Grant; a project that was granted already keeps its row. Answers the rows that stand, in the order asked."""
+def create(database: Database, permissions: Sequence[Permission], entries: Sequence[AuditEntry]) -> list[Permission]:
+    """Grant, each with its line of the audit log; a project that was granted already keeps its row.
+
+    Answers the rows that stand, in the order asked.
+    """
     granted: list[Permission] = []
     with database.transaction() as connection:
-        for permission in permissions:
+        for permission, entry in zip(permissions, entries, strict=True):
             standing = select(*COLUMNS).where(
                 checkpoint_permissions.c.checkpoint == permission.checkpoint,
                 checkpoint_permissions.c.project_id == permission.project_id,
@@ -28,6 +33,7 @@ def create(database: Database, permissions: Sequence[Permission]) -> list[Permis
             row = connection.execute(standing).mappings().first()
             if row is None:
                 connection.execute(insert(checkpoint_permissions).values(**write(permission)))
+                audit.add(connection, entry)
             granted.append(read(Permission, row) if row else permission)
     return granted
 
@@ -71,7 +77,7 @@ def allows(database: Database, checkpoint: str, project_id: str) -> bool:
         return connection.scalar(statement) is not None
 
 
-def delete(database: Database, owner_project_id: str, checkpoint: str, permission_id: str) -> bool:
+def delete(database: Database, owner_project_id: str, checkpoint: str, permission_id: str, entry: AuditEntry) -> bool:
     """Take a permission back. False when there is no such one."""
     statement = delete_from(checkpoint_permissions).where(
         checkpoint_permissions.c.id == permission_id,
@@ -79,4 +85,7 @@ def delete(database: Database, owner_project_id: str, checkpoint: str, permissio
         checkpoint_permissions.c.owner_project_id == owner_project_id,
     )
     with database.transaction() as connection:
-        return connection.execute(statement).rowcount > 0
+        if connection.execute(statement).rowcount == 0:
+            return False
+        audit.add(connection, entry)
+    return True

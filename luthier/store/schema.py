@@ -91,6 +91,22 @@ api_keys = Table(
     Index(None, "project_id", "pk"),
 )
 
+# What was done to keys, projects and permissions.
+audit_logs = Table(
+    "audit_logs",
+    metadata,
+    _pk(),
+    _id(),
+    Column("organization_id", String(64), ForeignKey("organizations.id"), nullable=False),
+    _project(),
+    Column("key_id", String(64), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("data", DOCUMENT, nullable=False),
+    _created(),
+    Index(None, "organization_id", "pk"),
+)
+
 files = Table(
     "files",
     metadata,

@@ -133,4 +133,4 @@ def add_project(database, project, key, text):
         with database.transaction() as connection:
             row = {name: getattr(project, name) for name in ("id", "organization_id", "name", "created_at")}
             connection.execute(projects.insert().values(row))
-    keys.create_key(database, key, sha256(text.encode()).hexdigest())
+    keys.create(database, key, sha256(text.encode()).hexdigest())

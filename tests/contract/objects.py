@@ -56,6 +56,21 @@ def batch(server):
     return created.id
 
 
+def project(server):
+    """A project of the organisation beside the server's own."""
+    return server.http.post("/organization/projects", json={"name": "other"}).json()["id"]
+
+
+def key(server, project_id):
+    """A project's key."""
+    made = server.http.post(f"/organization/projects/{project_id}/api_keys", json={"name": "k"})
+    return made.json()["id"]
+
+
+def admin_key(server):
+    return server.http.post("/organization/admin_api_keys", json={"name": "k"}).json()["id"]
+
+
 def endpoint(server):
     """A webhook endpoint at an address that nobody has."""
     made = {"name": "x", "url": "https://example.invalid/hook", "event_types": ["batch.completed"]}

@@ -71,12 +71,16 @@ def prepared(server, operation, text):
         grants = client.fine_tuning.checkpoints.permissions
         [grant] = grants.create(model, project_ids=[server.platform.project.id])
         return re.sub(r"permissions/cp_\w+", f"permissions/{grant.id}", re.sub(r"ft:[\w:.-]+", model, text))
+    if "project-api-key" in operation:
+        project = objects.project(server)
+        return text.replace("proj_abc", project).replace("key_abc", objects.key(server, project))
     makers = {
         r"file-[A-Za-z0-9]+": objects.file,
         r"ftjob-abc123|ft-AF1\w+": objects.job,
         r"chat_abc123|chatcmpl-abc123": objects.chat,
         r"ft:[\w:.-]+": objects.tuned,
-        r"proj_\w+": lambda server: server.platform.project.id,
+        r"proj_\w+": objects.project if "organization" in text else lambda server: server.platform.project.id,
+        r"key_abc": objects.admin_key,
         r"batch_abc123": objects.batch,
         r"upload_abc123": objects.upload,
         r"resp_\w+": objects.background if operation == "cancelResponse" else objects.response,

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import event
 
 from luthier.core.projects import Project
-from luthier.store import keys
+from luthier.store import projects
 from luthier.store.database import Database
 from tests.databases import database_url
 
@@ -24,7 +24,7 @@ def database(url):
 
 @pytest.fixture
 def project(database):
-    return keys.create_first(database, Project("proj_1", "org-1", "acme", "Default project", 1), name="acme")
+    return projects.create_first(database, Project("proj_1", "org-1", "acme", "Default project", 1), name="acme")
 
 
 @pytest.fixture

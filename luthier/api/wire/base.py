@@ -70,6 +70,12 @@ class Identified(Answer):
     id: str
 
 
+def documented_query(query: type[Query]) -> dict[str, object]:
+    """What the API document says of a query that its route reads by itself."""
+    fields = query.model_json_schema()["properties"]
+    return {"parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in fields.items()]}
+
+
 def filtered_by_metadata(query: type[Query]) -> dict[str, object]:
     """What the API document says of a list that `metadata[KEY]=VALUE` filters: no type says that, so routes read it."""
     metadata: JsonSchemaValue = {"type": "object", "additionalProperties": {"type": "string"}}

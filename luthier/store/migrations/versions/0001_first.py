@@ -55,6 +55,25 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_api_keys_project_id_pk"), ["project_id", "pk"], unique=False)
 
     op.create_table(
+        "audit_logs",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("organization_id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("type", sa.String(length=64), nullable=False),
+        sa.Column("resource_id", sa.Text(), nullable=False),
+        sa.Column("data", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_audit_logs_organization_id")),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_audit_logs_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_audit_logs")),
+        sa.UniqueConstraint("id", name=op.f("uq_audit_logs_id")),
+    )
+    with op.batch_alter_table("audit_logs", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_audit_logs_organization_id_pk"), ["organization_id", "pk"], unique=False)
+
+    op.create_table(
         "batches",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -576,6 +595,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_batches_project_id_pk"))
 
     op.drop_table("batches")
+    with op.batch_alter_table("audit_logs", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_audit_logs_organization_id_pk"))
+
+    op.drop_table("audit_logs")
     with op.batch_alter_table("api_keys", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_api_keys_project_id_pk"))
 
