@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
@@ -51,6 +51,11 @@ def connect(access: Access | None = None) -> OpenAI:
     return OpenAI(base_url=access.base_url, api_key=access.api_key)
 
 
+def _using(client: OpenAI | None) -> AbstractContextManager[OpenAI]:
+    """The caller's client, left open; without one our own, closed after use."""
+    return connect() if client is None else nullcontext(client)
+
+
 def upload_file(
     path: str | Path, *, purpose: Purpose = "fine-tune", client: OpenAI | None = None, progress: bool = False
 ) -> FileObject:
@@ -61,13 +66,9 @@ def upload_file(
     path = Path(path)
     if not path.is_file():
         raise InvalidRequest(f"{path}: no such file")
-    client = client or connect()
-    if not progress:
-        with path.open("rb") as file:
-            return client.files.create(file=(path.name, file), purpose=purpose)
     from luthier.cli.display import upload_bar
 
-    with upload_bar(path) as file:
+    with _using(client) as client, upload_bar(path) if progress else path.open("rb") as file:
         return client.files.create(file=(path.name, file), purpose=purpose)
 
 
@@ -102,9 +103,9 @@ def fine_tune(
 
     Returns the job; its `fine_tuned_model` is the name to call. Errors: `JobFailed` when it ended otherwise.
     """
-    client = client or connect()
-    job = create_job(client, training_file, **options)
-    return wait_for(client, job.id, progress=progress, told=told)
+    with _using(client) as client:
+        job = create_job(client, training_file, **options)
+        return wait_for(client, job.id, progress=progress, told=told)
 
 
 def fine_tune_data(
@@ -117,11 +118,11 @@ def fine_tune_data(
     **options: Unpack[TuneOptions],
 ) -> FineTuningJob:
     """Upload the data and tune on it: `upload_file` and `fine_tune` in one."""
-    client = client or connect()
-    if validation is not None:
-        options["validation_file"] = upload_file(validation, client=client, progress=progress).id
-    file = upload_file(path, client=client, progress=progress)
-    return fine_tune(file.id, client=client, progress=progress, told=told, **options)
+    with _using(client) as client:
+        if validation is not None:
+            options["validation_file"] = upload_file(validation, client=client, progress=progress).id
+        file = upload_file(path, client=client, progress=progress)
+        return fine_tune(file.id, client=client, progress=progress, told=told, **options)
 
 
 def wait_for(client: OpenAI, job_id: str, *, progress: bool = False, told: Told | None = None) -> FineTuningJob:

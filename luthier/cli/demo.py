@@ -113,7 +113,8 @@ def running_server(folder: Path) -> Iterator[OpenAI]:
             if child.poll() is not None or time.monotonic() > deadline:
                 raise Unavailable(f"the server did not start; the end of {log}: {log.read_text()[-600:]}")
             time.sleep(0.1)
-        yield connect(find_access(settings, {}))
+        with connect(find_access(settings, {})) as client:
+            yield client
     finally:
         child.terminate()
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
 
 import typer
 from typer.core import TyperGroup
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 class Commands(TyperGroup):
     """A group of commands whose foreseen errors end in one line and status 1."""
 
+    opened: Final = ExitStack()  # what the running command opened; closed when it ends
+
     def invoke(self, ctx: Context) -> object:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with self.opened:
+                return super().invoke(ctx)
         except Exception as error:  # the process's edge
             words = explain(error)
             if words is None:

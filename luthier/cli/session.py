@@ -11,6 +11,7 @@ from openai.types.fine_tuning import FineTuningJob
 
 from luthier.cli.client import connect, wait_for
 from luthier.cli.display import CONSOLE, hint, say
+from luthier.cli.errors import Commands
 from luthier.core.settings import find_access, load
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def connect_aloud() -> OpenAI:
-    """A client, and a remark where it goes when nobody said so."""
+    """A client for the running command, and a remark where it goes when nobody said so."""
     access = find_access(load())
     if access.local:
         hint(f"server: {access.base_url} on this machine (OPENAI_BASE_URL is not set)")
-    return connect(access)
+    return Commands.opened.enter_context(connect(access))
 
 
 def follow_aloud(client: OpenAI, job_id: str) -> FineTuningJob:
