@@ -83,8 +83,8 @@ def preference_line(question: str, better: str, worse: str) -> str:
     return json.dumps(
         {
             "input": {"messages": [{"role": "user", "content": question}]},
-            "preferred_completion": [{"role": "assistant", "content": better}],
-            "non_preferred_completion": [{"role": "assistant", "content": worse}],
+            "preferred_output": [{"role": "assistant", "content": better}],
+            "non_preferred_output": [{"role": "assistant", "content": worse}],
         }
     )
 

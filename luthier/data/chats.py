@@ -1,7 +1,7 @@
 """Lines of training files: OpenAI's formats, checked one line at a time. Knows no tokens, no templates, no model.
 
-Three formats, one a file: chats (`messages`), prompt/completion pairs, and preferences (`input`,
-`preferred_completion`, `non_preferred_completion`). What is wrong is raised as `JobFailed` with OpenAI's code, wording
+Three formats, one a file: chats (`messages`), prompt/completion pairs, and preferences (`input`, `preferred_output`,
+`non_preferred_output` as OpenAI's guide has it, or `…_completion` as its API reference had). What is wrong is raised as `JobFailed` with OpenAI's code, wording
 and `param`; an example's number is its line's.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Required, cast
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from luthier.core.errors import JobFailed
@@ -138,7 +138,7 @@ class LineReader:
         tools, parallel = _tools(given), given.get("parallel_tool_calls", True)
         better, worse = (
             Chat((*prompt, _plain(dict(answer[0]))), trained, tools, parallel)
-            for answer in (line["preferred_completion"], line["non_preferred_completion"])
+            for answer in (line["preferred"], line["rejected"])
         )
         return Preference(better, worse)
 
@@ -251,8 +251,18 @@ class _PreferenceInput(TypedDict, total=False):
 @with_config(_STRICT)
 class _PreferenceLine(TypedDict):
     input: _PreferenceInput
-    preferred_completion: Annotated[list[_Answer], Field(min_length=1, max_length=1)]
-    non_preferred_completion: Annotated[list[_Answer], Field(min_length=1, max_length=1)]
+    preferred: Annotated[
+        list[_Answer],
+        Field(min_length=1, max_length=1, validation_alias=AliasChoices("preferred_output", "preferred_completion")),
+    ]
+    rejected: Annotated[
+        list[_Answer],
+        Field(
+            min_length=1,
+            max_length=1,
+            validation_alias=AliasChoices("non_preferred_output", "non_preferred_completion"),
+        ),
+    ]
 
 
 _CHAT: Final = TypeAdapter(_ChatLine)
@@ -266,8 +276,9 @@ _FORMATS: Final[dict[str, _Format]] = {
     "prompt": "completion",
     "completion": "completion",
     "input": "preference",
-    "preferred_completion": "preference",
-    "non_preferred_completion": "preference",
+    **dict.fromkeys(
+        ("preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion"), "preference"
+    ),
 }
 _NAMES: Final = {"chat": "fine-tune-chat", "completion": "fine-tune-completion", "preference": "fine-tune-preference"}
 

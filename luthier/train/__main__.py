@@ -32,9 +32,11 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--fence", type=int, default=0)
     given = parser.parse_args()
-    # Read when torch is loaded. Threads that spin while they wait for each other made a step 10 to 25 times slower (17
-    # to 42 s against 1.6 s) as soon as another process wanted a core; threads that sleep did not.
+    # Read when torch is loaded. Threads that spin while they wait for each other made a step 10 to 25 times slower as
+    # soon as another process wanted a core; threads that sleep at once made a quiet machine's a half slower (1.6 s
+    # against 1.0 s; a product of LoRA's 250 µs against 80). So they spin for some 10 µs, then sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     run = RunFolder(given.run)

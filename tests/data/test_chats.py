@@ -65,6 +65,8 @@ def test_pairs_and_preferences(tmp_path):
     assert preference.preferred.messages[-1]["content"] == "good"
     assert preference.rejected.messages[-1]["content"] == "bad"
     assert preference.rejected.trained == (False, True)
+    named_as_in_the_reference = preference_line("hi", "good", "bad").replace("preferred_output", "preferred_completion")
+    assert read(tmp_path, named_as_in_the_reference, method="dpo") == [(1, preference)]
 
 
 def test_a_byte_order_mark_and_blank_lines_are_passed_over_and_lines_keep_their_numbers(tmp_path):
@@ -158,9 +160,14 @@ FILES = {
     ),
     "no input": ('{"text": "x"}', "dpo", "Invalid file format. Example 1 is missing key 'input'."),
     "half a preference": (
-        '{"preferred_completion": [{"role": "assistant", "content": "x"}]}',
+        '{"preferred_output": [{"role": "assistant", "content": "x"}]}',
         "dpo",
         "Invalid file format. Example 1 is missing key 'input'.",
+    ),
+    "the other half": (
+        '{"input": {"messages": [{"role": "user", "content": "x"}]}, "preferred_output": [{"role": "assistant", "content": "x"}]}',
+        "dpo",
+        "Invalid file format. Example 1 is missing key 'non_preferred_output'.",
     ),
 }
 
