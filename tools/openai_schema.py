@@ -30,6 +30,8 @@ GROUPS = (
     "/evals",
     "/organization/admin_api_keys",
     "/organization/audit_logs",
+    "/organization/costs",
+    "/organization/usage/completions",
 )
 # Of these, the operations alone and not what lies below them.
 EXACTLY = (

@@ -15,6 +15,7 @@ from luthier.api import errors
 from luthier.api.inside import asking
 from luthier.api.middleware import Authenticated, Envelope
 from luthier.api.routes import (
+    aliases,
     batches,
     chat,
     completions,
@@ -25,6 +26,7 @@ from luthier.api.routes import (
     organization,
     responses,
     uploads,
+    usage,
     webhooks,
 )
 from luthier.api.wire.base import ErrorEnvelope
@@ -39,8 +41,10 @@ from luthier.domain.sweeping import Sweeper
 ROUTERS = (
     files.router,
     uploads.router,
+    usage.router,
     fine_tuning.router,
     models.router,
+    aliases.router,
     chat.router,
     completions.router,
     responses.router,

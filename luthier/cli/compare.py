@@ -9,7 +9,7 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from luthier.cli.comparison import Comparison, conclude, measure, price_of
+from luthier.cli.comparison import Comparison, conclude, measure
 from luthier.cli.contenders import (
     Contender,
     Example,
@@ -24,6 +24,7 @@ from luthier.cli.contenders import (
 from luthier.cli.display import passing_bar, say
 from luthier.cli.report import draw, print_table, to_json, write_json
 from luthier.core.errors import NotFound
+from luthier.core.prices import price_of
 from luthier.core.settings import load
 
 

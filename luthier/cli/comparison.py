@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
@@ -82,11 +82,6 @@ def measure(role: Role, model: str, examples: int, replies: Sequence[Reply], pri
         cost_per_1k_requests=cost * 1000,
         first_reply=texts[0],
     )
-
-
-def price_of(model: str, prices: Mapping[str, Price]) -> Price:
-    """A model's own price, or that of all base or all tuned models."""
-    return prices.get(model) or prices["tuned" if model.startswith("ft:") else "base"]
 
 
 def conclude(contenders: Sequence[Measured], training_cost: float) -> Comparison:

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from openai import OpenAI
+import time
+from collections import defaultdict
+from typing import Final
+
+from openai import OpenAI, omit
+from openai.types.admin.organization.usage_costs_response import DataResultOrganizationCostsResult
 from openai.types.fine_tuning import FineTuningJob
 
-from luthier.cli.comparison import price_of
 from luthier.cli.display import say, table
-from luthier.core.prices import FINE_TUNING_2023, PRICES_2023
+from luthier.core.prices import FINE_TUNING_2023, PRICES_2023, price_of
 from luthier.core.settings import load
 
+DAY_S: Final = 86_400
+DAYS_A_PAGE: Final = 180
 
-def print_costs(client: OpenAI) -> None:
-    """Each job with its trained tokens and their price, then the price tables."""
-    prices = load().prices
-    rows = []
-    total = 0.0
-    for job in client.fine_tuning.jobs.list(limit=100):
-        if job.trained_tokens is not None:
-            dollars = job.trained_tokens * price_of(job.fine_tuned_model or job.model, prices).training / 1e6
-            total += dollars
-            rows.append((job.id, job.fine_tuned_model, f"{job.trained_tokens:,}", f"{dollars:.4f}"))
-    if rows:
-        table("Training", ("job", "model", "trained tokens", "$"), [*rows, ("in all", None, None, f"{total:.4f}")])
-        say()
+
+def print_costs(client: OpenAI, days: int) -> None:
+    """What requests and trainings of the last days cost, by model and kind of token, then the price tables."""
+    client.admin_api_key = client.admin_api_key or client.api_key
+    dollars: dict[str, float] = defaultdict(float)
+    tokens: dict[str, float] = defaultdict(float)
+    start = int(time.time()) - days * DAY_S
+    page: str | None = None
+    while True:
+        found = client.admin.organization.usage.costs(
+            start_time=start, group_by=["line_item"], limit=DAYS_A_PAGE, page=page or omit
+        )
+        for bucket in found.data:
+            for result in bucket.results:
+                if isinstance(result, DataResultOrganizationCostsResult):
+                    line = result.line_item or "other"
+                    dollars[line] += (result.amount.value or 0.0) if result.amount else 0.0
+                    tokens[line] += result.quantity or 0.0
+        page = found.next_page
+        if page is None:
+            break
+    rows = [(line, f"{tokens[line]:,.0f}", f"{dollars[line]:.4f}") for line in sorted(dollars)]
+    total = ("in all", None, f"{sum(dollars.values()):.4f}")
+    table(f"The last {days} days", ("what for", "tokens", "$"), [*rows, total])
+    say()
     print_prices()
 
 

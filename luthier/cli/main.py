@@ -125,12 +125,12 @@ def compare(
 
 
 @app.command()
-def cost() -> None:
-    """What tuning has cost, and what tokens cost: now, and in 2023."""
+def cost(days: Annotated[int, typer.Option(help="How far back.", min=1)] = 30) -> None:
+    """What requests and trainings cost by the server's prices, and what tokens cost: now, and in 2023."""
     from luthier.cli.costs import print_costs
     from luthier.cli.session import connect_aloud
 
-    print_costs(connect_aloud())
+    print_costs(connect_aloud(), days)
 
 
 if __name__ == "__main__":

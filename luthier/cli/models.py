@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
-from luthier.cli.serve import pull
+from luthier.cli.serve import add, pull
 
-app = typer.Typer(no_args_is_help=True, help="List, show, delete and pull models.")
+app = typer.Typer(no_args_is_help=True, help="List, show and delete models; pull base models, and add your own.")
 app.command()(pull)
+app.command()(add)
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.", show_default=False)]
 
 
@@ -20,16 +22,13 @@ def list_models() -> None:
     from luthier.cli.display import table
     from luthier.cli.session import connect_aloud
 
-    rows = [
-        (m.id, m.owned_by, datetime.fromtimestamp(m.created).strftime("%Y-%m-%d %H:%M"))
-        for m in connect_aloud().models.list()
-    ]
+    rows = [(m.id, m.owned_by, _time(m.created)) for m in connect_aloud().models.list()]
     table(None, ("model", "owned by", "created"), rows)
 
 
 @app.command()
 def show(name: Name) -> None:
-    """Show a model, and the job that made it."""
+    """Show a model, the job that made it, and its certificate."""
     from luthier.cli.compare import job_of
     from luthier.cli.display import say, table
     from luthier.cli.session import connect_aloud
@@ -38,7 +37,47 @@ def show(name: Name) -> None:
     model = client.models.retrieve(name)
     table(None, ("model", "owned by"), [(model.id, model.owned_by)])
     if name.startswith("ft:"):
-        say(f"\nmade by: luthier jobs show {job_of(client, name).id}")
+        job = job_of(client, name)
+        say(f"\nmade by: luthier jobs show {job.id}")
+        for event in client.fine_tuning.jobs.list_events(job.id, limit=100):
+            if isinstance(event.data, dict) and "largest_difference" in event.data:
+                say(event.message)
+                break
+
+
+@app.command()
+def alias(
+    name: Annotated[str | None, typer.Argument(help="The alias; without it, all of them.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Where it points from now on; without it, its history.", show_default=False)
+    ] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Point it to where it pointed before.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Let it mean nothing.")] = False,
+) -> None:
+    """Names that move between models: list them, move one at once, look back, go back."""
+    from luthier.cli.display import say, table
+    from luthier.cli.session import connect_aloud
+
+    client = connect_aloud()
+    path = f"/model_aliases/{quote(name or '')}"
+    if name and remove:
+        client.delete(path, cast_to=dict)
+        say(f"{name} removed")
+    elif name and (model or rollback):
+        moved = (
+            client.post(f"{path}/rollback", cast_to=dict)
+            if rollback
+            else client.post("/model_aliases", body={"name": name, "model": model}, cast_to=dict)
+        )
+        say(f"{name} is {moved['model']}")
+    else:
+        found = client.get(f"{path}/history" if name else "/model_aliases", cast_to=dict)
+        rows = [(a["name"], a["model"], _time(a["created_at"])) for a in found["data"]]
+        table(None, ("alias", "model", "since"), rows)
+
+
+def _time(moment: int) -> str:
+    return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M")
 
 
 @app.command()

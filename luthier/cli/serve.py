@@ -1,4 +1,4 @@
-"""The commands of the server's own machine: `serve`, and `models pull`. Not clients: they open the rooms below."""
+"""The commands of the server's own machine: `serve`, `models pull`, `models add`. They open the rooms below."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import typer
 if TYPE_CHECKING:
     from luthier.core.settings import Settings
 
+Data = Annotated[Path | None, typer.Option(help="Data folder.", show_default="~/.luthier")]
 GRACE_S: Final = 10  # what streams get to end when the server is told to stop
 
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data folder.", show_default="~/.luthier")] = None,
+    data: Data = None,
 ) -> None:
     """Start the server: the API, the trainer's runner, and the engines, on one data folder."""
     from luthier.cli.display import hint, say
@@ -79,6 +80,47 @@ def pull(name: Annotated[str, typer.Argument(help="The base model's name.", show
     say(f"{name} is in {folder}")
 
 
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)],
+    gguf: Annotated[Path | None, typer.Option(help="A GGUF file of the model, quantised or not.")] = None,
+    hf: Annotated[str | None, typer.Option(help="A Hugging Face model: its folder, or OWNER/REPO[@REVISION].")] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(help="A file, or chatml, llama3, mistral, gemma, phi3.", show_default="its own")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Its licence.", show_default="what the model says")] = None,
+    data: Data = None,
+) -> None:
+    """Add a base model of your own: tried in trainer and engine first, and pinned by its hash."""
+    from luthier.cli.display import hint, pull_bar, say
+    from luthier.core.bases import BaseSource
+    from luthier.core.errors import InvalidRequest
+    from luthier.core.settings import load
+    from luthier.domain.bases import Bases
+    from luthier.domain.bringing import bring
+
+    if (gguf is None) == (hf is None):
+        raise InvalidRequest("give --gguf FILE or --hf FOLDER-OR-ID, one of them")
+    local = gguf or (Path(hf or "") if Path(hf or "").expanduser().is_dir() else None)
+    source = f"file:{local.expanduser().absolute()}" if local is not None else f"hf:{hf}"
+    settings = load(data=data)
+    bases = Bases(settings.cache, settings.bases, settings.added_bases)
+    with pull_bar() as bar:
+        asked = BaseSource(name, source, sha256="", licence=licence or "", template=chat_template or "")
+        facts, certificate = bring(bases, asked, bar)
+    say(f"{name}: {facts.architecture}, {facts.parameters / 1e6:,.1f}M parameters, licence {facts.licence}")
+    say(f"  SHA-256         {facts.sha256}")
+    say(f"  context         {facts.context_tokens:,} tokens")
+    say(f"  chat template   {facts.template}")
+    say(f"  answers end at  {' or '.join(facts.stop_tokens)}")
+    differ = f"differ by at most {certificate.largest_difference:.3f} in trainer and engine"
+    say(f"  certificate     {certificate.compared} log-probabilities {differ}")
+    if facts.template not in ("its own", "given"):
+        hint(
+            f"Warning: the model brings no chat template; {facts.template} stands in, by the tokens that it has. "
+            "If it was trained on another, add it again with --chat-template."
+        )
+
+
 def pull_default() -> None:
     """Bring the default base model onto this machine."""
     from luthier.core.settings import load
@@ -91,7 +133,7 @@ def _pull(settings: Settings, name: str) -> Path:
     from luthier.cli.display import pull_bar
     from luthier.domain.bases import Bases
 
-    bases = Bases(settings.cache, settings.bases)
+    bases = Bases(settings.cache, settings.bases, settings.added_bases)
     if bases.ready(name):
         return bases.get(name).path
     with pull_bar() as bar:

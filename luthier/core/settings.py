@@ -65,6 +65,11 @@ class Settings:
         return self.data / "api_key"
 
     @property
+    def added_bases(self) -> Path:
+        """Where the base models stand that `luthier models add` added."""
+        return self.data / "bases"
+
+    @property
     def runs(self) -> Path:
         """Where run folders lie."""
         return self.data / "runs"

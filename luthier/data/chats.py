@@ -1,8 +1,8 @@
 """Lines of training files: OpenAI's formats, checked one line at a time. Knows no tokens, no templates, no model.
 
 Three formats, one a file: chats (`messages`), prompt/completion pairs, and preferences (`input`, `preferred_output`,
-`non_preferred_output` as OpenAI's guide has it, or `…_completion` as its API reference had). What is wrong is raised as `JobFailed` with OpenAI's code, wording
-and `param`; an example's number is its line's.
+`non_preferred_output` as OpenAI's guide has it, or `…_completion` as its API reference had). What is wrong is raised as
+`JobFailed` with OpenAI's code, wording and `param`; an example's number is its line's.
 """
 
 from __future__ import annotations

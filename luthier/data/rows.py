@@ -64,6 +64,11 @@ class Rows:
         """A token's text, as an answer would show it."""
         return self._tokenizer.decode([token_id], skip_special_tokens=False)
 
+    def is_text(self, token_id: int) -> bool:
+        """Whether a token is text by itself: no special one, no part of a character, no filling of the vocabulary."""
+        text = "" if token_id in self._special else self.text_of(token_id)
+        return bool(text) and "\ufffd" not in text
+
     def _render(self, example: Example) -> list[Rendered]:
         match example:
             case Completion(prompt, completion):

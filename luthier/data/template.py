@@ -50,7 +50,9 @@ class Rendered:
 class ChatTemplate:
     """A compiled template. Errors: `InvalidRequest` for a chat that it refuses or that breaks its bounds."""
 
-    def __init__(self, source: str, *, bos_token: str | None = None, eos_token: str | None = None) -> None:
+    def __init__(
+        self, source: str, *, bos_token: str | None = None, eos_token: str | None = None, adds_bos: bool = False
+    ) -> None:
         environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         environment.filters["tojson"] = _tojson
         environment.globals.update(raise_exception=_raise, strftime_now=_strftime_now)
@@ -61,13 +63,15 @@ class ChatTemplate:
             raise InvalidRequest(f"the base model's chat template will not compile: {error}") from error
         self.knows_tools: Final = "tools" in self._names
         self._knows_developer = "developer" in source
+        self.added_bos: Final = bos_token or "" if adds_bos else ""  # what an engine puts before every text
         self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
 
     @staticmethod
     def of(base: BaseFolder) -> ChatTemplate:
         """The template of a complete base folder."""
         facts = base.read_facts()
-        return ChatTemplate(base.template.read_text(), bos_token=facts.bos_token, eos_token=facts.eos_token)
+        tokens = {"bos_token": facts.bos_token, "eos_token": facts.eos_token}
+        return ChatTemplate(base.template.read_text(), **tokens, adds_bos=facts.adds_bos)
 
     def render(
         self,

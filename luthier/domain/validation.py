@@ -14,7 +14,7 @@ from luthier.core import hyper
 from luthier.core.errors import JobFailed
 from luthier.core.files import FileObject
 from luthier.core.jobs import Asked, Job, NewEvent
-from luthier.core.run import Hyperparameters, RunFolder, RunSpec, write_atomic
+from luthier.core.run import AdapterShape, Hyperparameters, RunFolder, RunSpec, write_atomic
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import DataFile, Which
 from luthier.data.receipt import Summary, check
@@ -91,6 +91,7 @@ def _write_spec(
         training_sha256=training.sha256,
         validation_sha256=validation.sha256 if validation else None,
         context_tokens=context_tokens,
+        adapter=AdapterShape.of(facts.architecture),
     )
     write_atomic(run.spec, spec.to_json().encode())
 

@@ -30,6 +30,7 @@ class GgufHeader:
     heads: int
     kv_heads: int
     kv_bytes_per_token: int  # keys and values of all blocks in f16
+    licence: str = ""  # as the file says it
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -46,9 +47,9 @@ def read_header(path: Path) -> GgufHeader:
         context_tokens = _whole(keys, f"{architecture}.context_length")
     except (OSError, struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
         raise Unavailable(f"{path}: not a GGUF model that can be served: {error!r}; fetch it again") from error
-    return GgufHeader(
-        architecture, blocks, context_tokens, heads, kv_heads, 2 * blocks * kv_heads * (key_width + value_width)
-    )
+    kv_bytes = 2 * blocks * kv_heads * (key_width + value_width)
+    licence = str(keys.get("general.license", ""))
+    return GgufHeader(architecture, blocks, context_tokens, heads, kv_heads, kv_bytes, licence)
 
 
 def _whole(keys: dict[str, Value], name: str, default: int | None = None) -> int:

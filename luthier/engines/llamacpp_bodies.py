@@ -63,7 +63,7 @@ def rendered(body: JsonObject, template: ChatTemplate) -> tuple[str, list[JsonOb
         add_generation_prompt=True,
         parallel_tool_calls=body.get("parallel_tool_calls") is not False,
     )
-    return prompt, tools
+    return prompt.removeprefix(template.added_bos), tools  # or it would stand there twice
 
 
 def text(body: JsonObject, prompt: Json) -> JsonObject:

@@ -135,6 +135,8 @@ class Fleet:
 
     async def _start(self, slots: int) -> _Generation:
         """A server that knows the adapters of late, in the place of the one before."""
+        for name in [name for name, (file, _) in self._adapters.items() if not file.exists()]:
+            del self._adapters[name]  # its model was deleted; llama.cpp would not start
         while len(self._adapters) > 1 and sum(size for _, size in self._adapters.values()) > self.plan.adapter_bytes:
             self._adapters.popitem(last=False)
         names, files = list(self._adapters), [str(file) for file, _ in self._adapters.values()]

@@ -259,6 +259,19 @@ models = Table(
     Index(None, "project_id", "pk"),
 )
 
+# Only ever added to: the newest row of a name holds, the others are its history.
+aliases = Table(
+    "aliases",
+    metadata,
+    _pk(),
+    _project(),
+    Column("name", Text, nullable=False),
+    Column("model", Text),
+    Column("key_id", String(64), nullable=False),
+    _created(),
+    Index(None, "project_id", "name", "pk"),
+)
+
 checkpoint_permissions = Table(
     "checkpoint_permissions",
     metadata,
@@ -374,6 +387,7 @@ usage = Table(
     Column("cached_tokens", BIG, nullable=False),
     Column("output_tokens", BIG, nullable=False),
     Column("latency_ms", BIG, nullable=False),
+    Column("batch", Boolean, nullable=False),
     Index(None, "project_id", "created_at"),
 )
 

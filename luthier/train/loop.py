@@ -25,7 +25,7 @@ from luthier.train.journal import Fence, Journal
 from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
 from luthier.train.policy import Policy, load_policy
-from luthier.train.probe import write_probe
+from luthier.train.probe import PROBES, write_probe
 from luthier.train.supervised import supervised
 
 STATE_EVERY_S: Final = 5.0  # what a kill may cost
@@ -110,7 +110,9 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
             if stopping and step < total:
                 return False
 
-        write_probe(run, policy, data, rows)
+        probed = validation or data
+        examples = probed.examples(range(min(PROBES, len(probed))))
+        write_probe(run.probe, policy, examples, rows, base.template.read_text())
         journal.say("finished", total, {"trained_tokens": progress.tokens_seen, "steps": total})
         journal.sync()
         checkpoints.publish_adapter(total)

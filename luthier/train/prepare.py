@@ -2,8 +2,9 @@
 
     python -m luthier.train.prepare FOLDER --name NAME --sha256 HASH --licence LICENCE
 
-FOLDER holds `model.gguf`, or `hf/` alone. Writes `hf/`, `template.jinja` and, last, `facts.json`; prints a line per
-step. Knows no downloads. Transformers reads the file, so every architecture that it knows a GGUF of will do.
+FOLDER holds `model.gguf`, `hf/` or both, and `template.jinja` where one was chosen. Writes what is missing of them and,
+last, `facts.json`; prints a line per step. Knows no downloads. Transformers reads the
+file, so every architecture that it knows a GGUF of will do.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import gguf
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from luthier.core.errors import LuthierError
+from luthier.core.json import JsonObject
 from luthier.core.run import sync_folder, write_atomic
 from luthier.data.base_folder import BaseFacts, BaseFolder
+from luthier.data.builtin_templates import BUILT_IN, family_template
+from luthier.data.template import ChatTemplate
 
 FLOAT32_PARAMETERS: Final = (
     1_000_000_000  # larger bases are kept in bfloat16: half the disk, and no machine trains them in more
@@ -42,9 +48,7 @@ def prepare(base: BaseFolder, *, name: str, sha256: str, licence: str) -> BaseFa
     elif not base.hf.exists():
         raise SystemExit(f"{base.path}: neither model.gguf nor hf/ is there; put one of them in place first")
     tokenizer = AutoTokenizer.from_pretrained(base.hf)
-    if tokenizer.chat_template is None:
-        raise SystemExit(f"{base.path}: the model has no chat template, so it cannot be trained on chats")
-    write_atomic(base.template, tokenizer.chat_template.encode())
+    template = _choose_template(base, tokenizer)
     config = AutoConfig.from_pretrained(base.hf).get_text_config()
     with torch.device("meta"):
         parameters = AutoModelForCausalLM.from_config(config).num_parameters()
@@ -58,9 +62,32 @@ def prepare(base: BaseFolder, *, name: str, sha256: str, licence: str) -> BaseFa
         eos_token=tokenizer.eos_token,
         adds_bos=adds_bos if base.gguf.exists() else bool(tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id),
         licence=licence,
+        template=template,
     )
+    facts = replace(facts, stop_tokens=_stop_tokens(base, facts))
     base.write_facts(facts)
     return facts
+
+
+def _choose_template(base: BaseFolder, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The chosen template, else the model's own, else its family's; says which."""
+    if base.template.exists():
+        return "given"
+    own = tokenizer.chat_template
+    own = own.get("default") if isinstance(own, dict) else own
+    name = "its own" if own else family_template(tokenizer.get_vocab())
+    write_atomic(base.template, (own or BUILT_IN[name]).encode())
+    return name
+
+
+def _stop_tokens(base: BaseFolder, facts: BaseFacts) -> tuple[str, ...]:
+    """What ends an answer: EOS, and what the template puts after one."""
+    template = ChatTemplate(base.template.read_text(), bos_token=facts.bos_token, eos_token=facts.eos_token)
+    chat: list[JsonObject] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    answered = template.render_answers(chat, [False, True])
+    said = answered.text[answered.spans[0].start : answered.spans[0].end]
+    end = said.rpartition("!")[2].strip()
+    return tuple(dict.fromkeys(filter(None, (end, facts.eos_token))))
 
 
 def _dequantise(base: BaseFolder) -> None:
@@ -130,7 +157,10 @@ def main() -> int:
     given = parser.parse_args()
     logging.disable_progress_bar()
     started = time.monotonic()
-    facts = prepare(BaseFolder(given.folder), name=given.name, sha256=given.sha256, licence=given.licence)
+    try:
+        facts = prepare(BaseFolder(given.folder), name=given.name, sha256=given.sha256, licence=given.licence)
+    except (LuthierError, ValueError, NotImplementedError) as error:  # transformers' words for what it cannot read
+        sys.exit(str(error))
     _say(f"{facts.name}: {facts.parameters / 1e6:.0f}M parameters, ready after {time.monotonic() - started:.0f} s")
     return 0
 

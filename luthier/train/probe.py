@@ -1,55 +1,103 @@
-"""What the trained model thinks of a few rows, for the server to hold the served model against. Knows no engine."""
+"""What a model in training thinks of a few rows, for the server to hold the served model against. Knows no engine.
+
+template        the chat template that the rows were rendered with
+rows            of each: `body` (the request; null for a plain text), `prompt_ids` and their `prompt_texts`, the
+                first `answer_ids` and how many there are in all, the `end` token of the answer, and for each
+                position from the answer's first on the likeliest token that is text by itself, as
+                [id, log-probability]: of the model (`trained`) and of its base (`base`)
+modules         the same of the first row, with the adapter on one kind of layer alone: which one is served wrongly
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 
-from luthier.core.json import JsonObject
-from luthier.core.run import RunFolder, write_atomic
-from luthier.data.chats import Chat, Preference
-from luthier.data.rows import Rows
-from luthier.train.dataset import Dataset
+from luthier.core.json import Json, JsonObject
+from luthier.core.run import write_atomic
+from luthier.data.chats import Chat, Completion, Example, Preference
+from luthier.data.rows import Row, Rows
 from luthier.train.policy import Policy
 
 PROBES: Final = 3
+MANY: Final = 1000  # of the likeliest tokens, among which one that is text is looked for
 TOKENS: Final = 4  # of each answer: enough to tell an adapter that is not applied from rounding
 
 
-def write_probe(run: RunFolder, policy: Policy, data: Dataset, rows: Rows) -> None:
-    """Write `probe.json`: for each of the first chats its request, the prompt's ids, and the likeliest next tokens."""
-    probes: list[JsonObject] = []
-    examples = data.examples(range(min(PROBES, len(data))))
+def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Example]], rows: Rows, template: str) -> None:
+    """Write what the policy thinks of the examples."""
+    probes: list[Json] = []
+    modules: JsonObject = {}
     for (_, example), made in zip(examples, rows.encode(examples), strict=True):
-        chat = example.preferred if isinstance(example, Preference) else example
-        if not isinstance(chat, Chat):
+        row = made[0]
+        if not row.trained:
             continue
-        start = _last_answer(made[0].weights)
-        ids = made[0].ids[: start + TOKENS]
-        with torch.no_grad():
-            logp_TV = policy.next_tokens(ids)[start - 1 :]
-        best_logp, best_id = logp_TV.max(-1)
-        body: JsonObject = {"messages": list(chat.messages[:-1])}
-        if chat.tools:
-            body |= {"tools": list(chat.tools), "parallel_tool_calls": chat.parallel_tool_calls}
+        start, end = _last_answer(row)
+        ids = row.ids[: start + TOKENS]
+        if not probes:
+            modules = _by_module(policy, ids, start, rows)
+        with policy.as_base():
+            base = _likeliest(policy, ids, start, rows)
         probes.append(
             {
-                "body": body,
-                "prompt_ids": ids[:start].tolist(),
-                "answer_ids": ids[start:].tolist(),
-                "likeliest": [
-                    [int(i), rows.text_of(int(i)), float(p)] for i, p in zip(best_id, best_logp, strict=True)
-                ],
+                "body": _body(example),
+                "prompt_ids": row.ids[:start].tolist(),
+                "prompt_texts": [rows.text_of(int(i)) for i in row.ids[:start]],
+                "answer_ids": ids[start:end].tolist(),
+                "answer_tokens": end - start,
+                "end": None if row.cut else [int(row.ids[end - 1]), rows.text_of(int(row.ids[end - 1]))],
+                "trained": _likeliest(policy, ids, start, rows),
+                "base": base,
             }
         )
-    write_atomic(run.probe, json.dumps(probes).encode())
+    write_atomic(path, json.dumps({"template": template, "rows": probes, "modules": modules}).encode())
 
 
-def _last_answer(weights: np.ndarray) -> int:
-    """Where the last run of trained tokens begins."""
-    learnt = np.flatnonzero(weights)
+def _body(example: Example) -> JsonObject | None:
+    chat = example.preferred if isinstance(example, Preference) else example
+    if isinstance(chat, Completion):
+        return None
+    body: JsonObject = {"messages": list(_prompt(chat))}
+    if chat.tools:
+        body |= {"tools": list(chat.tools), "parallel_tool_calls": chat.parallel_tool_calls}
+    return body
+
+
+def _prompt(chat: Chat) -> tuple[JsonObject, ...]:
+    """The messages before the last that is learnt."""
+    return chat.messages[: max(place for place, learnt in enumerate(chat.trained) if learnt)]
+
+
+def _likeliest(policy: Policy, ids: np.ndarray, start: int, rows: Rows) -> list[Json]:
+    with torch.no_grad():
+        logp_TV = policy.next_tokens(ids)[start - 1 :]
+    found: list[Json] = []
+    for logp_V in logp_TV:
+        spoken = next(i for i in logp_V.topk(min(MANY, len(logp_V))).indices.tolist() if rows.is_text(i))
+        found.append([spoken, float(logp_V[spoken])])
+    return found
+
+
+def _by_module(policy: Policy, ids: np.ndarray, start: int, rows: Rows) -> JsonObject:
+    layers = policy.adapter.layers
+    found: JsonObject = {}
+    try:
+        for kind in sorted({name.rpartition(".")[2] for name in layers}):
+            for name, layer in layers.items():
+                layer.on = name.endswith("." + kind)
+            found[kind] = _likeliest(policy, ids, start, rows)
+    finally:
+        policy.adapter.enable(True)
+    return found
+
+
+def _last_answer(row: Row) -> tuple[int, int]:
+    """Where the last run of trained tokens begins and ends."""
+    learnt = np.flatnonzero(row.weights)
     gaps = np.flatnonzero(np.diff(learnt) > 1)
-    return int(learnt[gaps[-1] + 1] if len(gaps) else learnt[0])
+    return int(learnt[gaps[-1] + 1] if len(gaps) else learnt[0]), int(learnt[-1]) + 1

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from luthier.cli.comparison import conclude, measure, price_of
+from luthier.cli.comparison import conclude, measure
 from luthier.cli.contenders import Reply
-from luthier.core.prices import Price
+from luthier.core.prices import Price, price_of
 
 PRICE = Price(training=3.0, input=1.0, cached_input=0.5, output=2.0)
 

@@ -165,7 +165,8 @@ FILES = {
         "Invalid file format. Example 1 is missing key 'input'.",
     ),
     "the other half": (
-        '{"input": {"messages": [{"role": "user", "content": "x"}]}, "preferred_output": [{"role": "assistant", "content": "x"}]}',
+        '{"input": {"messages": [{"role": "user", "content": "x"}]}, '
+        '"preferred_output": [{"role": "assistant", "content": "x"}]}',
         "dpo",
         "Invalid file format. Example 1 is missing key 'non_preferred_output'.",
     ),

@@ -105,5 +105,5 @@ def test_a_gguf_comes_from_a_hub(tmp_path, monkeypatch):
         with pytest.raises(Unavailable, match="hub did not give"):
             fetch(base("hf:me/tiny/missing.gguf")["mine"], tmp_path, quiet)
         server.shutdown()
-    with pytest.raises(InvalidRequest, match="OWNER/REPO/FILE"):
+    with pytest.raises(InvalidRequest, match="OWNER/REPO"):
         fetch(base("hf:tiny")["mine"], tmp_path, quiet)

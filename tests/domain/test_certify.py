@@ -1,62 +1,139 @@
+"""The certificate on a tiny model that was really trained and is really served; then each way to break it."""
+
 import asyncio
-from pathlib import Path
+import json
+import shutil
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from luthier.core.errors import JobFailed
-from luthier.domain.certify import TOLERANCE, compare
+from luthier.core.errors import InvalidRequest, JobFailed
+from luthier.domain.certify import compare
+from luthier.engines import lora_gguf
 from luthier.engines.base import Adapter
-
-ADAPTER = Adapter("model_a", Path("/nowhere"))
-PROBE = {
-    "body": {"messages": [{"role": "user", "content": "hi"}]},
-    "prompt_ids": [1, 2, 3],
-    "answer_ids": [7, 8],
-    "likeliest": [[7, "x", -0.5], [9, "y", -1.5]],
-}
+from luthier.engines.llamacpp import LlamaCpp
+from tests.domain.brought import bring_family, trained
 
 
-class Engine:
-    """Thinks token 7 likeliest at -0.5 after the prompt, then 9 at `second`; remembers the prompts."""
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A base's folder, and a run on it."""
+    path = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        _, folder, _ = bring_family(path, "smollm", patch)
+    return folder, trained(path / "run", folder)
 
-    def __init__(self, second=-1.5, ids=(1, 2, 3), form="ids"):
-        self.second, self.ids, self.form, self.asked = second, list(ids), form, []
+
+def held(folder, adapter, probe):
+    async def ask():
+        engine = LlamaCpp(folder)
+        try:
+            return await compare(engine, Adapter("tuned", adapter), probe, folder.template.read_text())
+        finally:
+            await engine.close()
+
+    return asyncio.run(ask())
+
+
+def probe_of(run):
+    return json.loads(run.probe.read_text())
+
+
+def changed(run, path, change):
+    """A copy of the run's adapter with other tensors."""
+    shutil.copytree(run.adapter, path, ignore=shutil.ignore_patterns("adapter.gguf"))
+    tensors = change(load_file(path / "adapter_model.safetensors"))
+    save_file(tensors, path / "adapter_model.safetensors")
+    return path
+
+
+def renamed(old, new):
+    swapped = {old: new, new: old}
+
+    def change(tensors):
+        kind = {name: name.split(".lora_")[0].rpartition(".")[2] for name in tensors}
+        return {name.replace(kind[name], swapped.get(kind[name], kind[name])): t for name, t in tensors.items()}
+
+    return change
+
+
+def test_what_is_served_is_what_was_trained(tuned):
+    folder, run = tuned
+    certificate = held(folder, run.adapter, probe_of(run))
+    assert certificate.compared == 12
+    assert certificate.largest_difference < certificate.tolerance == 0.1
+    assert (certificate.replies, certificate.differed) == (3, 3)
+    assert "12 log-probabilities differ by at most" in str(certificate)
+
+
+def test_names_that_no_module_has_are_named(tuned, tmp_path):
+    folder, run = tuned
+    wrong = changed(run, tmp_path / "wrong", renamed("q_proj", "z_proj"))
+    with pytest.raises(InvalidRequest, match=r"tensor .*z_proj.* has no place"):
+        held(folder, wrong, probe_of(run))
+
+
+def test_modules_under_each_others_names_are_named(tuned, tmp_path):
+    folder, run = tuned
+    wrong = changed(run, tmp_path / "wrong", renamed("gate_proj", "up_proj"))
+    with pytest.raises(JobFailed, match=r"Not applied as trained: gate_proj, up_proj\."):
+        held(folder, wrong, probe_of(run))
+
+
+def test_a_module_that_is_missing_is_named(tuned, tmp_path):
+    folder, run = tuned
+    wrong = changed(run, tmp_path / "wrong", lambda t: {n: v for n, v in t.items() if "down_proj" not in n})
+    with pytest.raises(JobFailed, match=r"down_proj \(missing in the adapter\)"):
+        held(folder, wrong, probe_of(run))
+
+
+def test_q_and_k_without_their_permutation_are_named(tuned, tmp_path, monkeypatch):
+    folder, run = tuned
+    monkeypatch.setattr(lora_gguf, "PERMUTED", frozenset())
+    with pytest.raises(JobFailed, match=r"Not applied as trained: k_proj, q_proj\."):
+        held(folder, changed(run, tmp_path / "wrong", dict), probe_of(run))
+
+
+def test_an_adapter_that_does_nothing_is_told(tuned, tmp_path):
+    folder, run = tuned
+    wrong = changed(run, tmp_path / "wrong", lambda t: {n: np.zeros_like(v) for n, v in t.items()})
+    with pytest.raises(JobFailed, match="answers as the base model: the adapter is not applied"):
+        held(folder, wrong, probe_of(run))
+
+
+def test_a_swapped_template_is_told(tuned):
+    folder, run = tuned
+    probe = {**probe_of(run)}
+    right = folder.template.read_text()
+    try:
+        folder.template.write_text(right.replace("<|im_start|>", "<|im_start|> "))
+        with pytest.raises(JobFailed, match=r"chat template differs\. First difference at token 1, where .* read"):
+            held(folder, run.adapter, probe)
+    finally:
+        folder.template.write_text(right)
+
+
+def test_an_end_at_which_the_engine_does_not_stop_is_told(tuned):
+    """As if answers ended with a token that llama.cpp takes for text."""
+    folder, run = tuned
+    probe = probe_of(run)
+    for row in probe["rows"]:
+        row["end"] = [row["answer_ids"][0], "<|over|>"]
+    with pytest.raises(JobFailed, match=r"end with '<\|over\|>', but the engine does not stop at it"):
+        held(folder, run.adapter, probe)
+
+
+class Silent:
+    """An engine that tells no log-probabilities, and no tokens."""
 
     async def tokenize(self, body, adapter):
-        return self.ids
+        return []
 
     async def answer(self, endpoint, body, adapter):
-        self.asked.append(body["prompt"])
-        token, text, logprob = (7, "x", -0.5) if len(body["prompt"]) == 3 else (9, "y", self.second)
-        top = [{"id": token, "token": text, "logprob": logprob}, {"id": 0, "token": "z", "logprob": -9.0}]
-        if self.form == "legacy":
-            return {"choices": [{"logprobs": {"top_logprobs": [{t["token"]: t["logprob"] for t in top}]}}]}
-        if self.form == "none":
-            return {"choices": [{"logprobs": None}]}
-        return {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
+        return {"choices": [{"logprobs": None}]}
 
 
-def ask(engine):
-    return asyncio.run(compare(engine, ADAPTER, [PROBE]))
-
-
-@pytest.mark.parametrize("form", ["ids", "legacy"])
-def test_an_equal_engine_passes_in_either_form(form):
-    engine = Engine(second=-1.75, form=form)
-    certificate = ask(engine)
-    assert (certificate.compared, certificate.largest_difference) == (2, 0.25)
-    assert engine.asked == [[1, 2, 3], [1, 2, 3, 7]]
-
-
-def test_other_log_probabilities_fail_the_job():
-    with pytest.raises(JobFailed, match="not applied as it was trained"):
-        ask(Engine(second=-1.5 - TOLERANCE - 0.1))
-
-
-def test_other_tokens_fail_the_job_and_say_where():
-    with pytest.raises(JobFailed, match="template or tokenizer differs. First difference at token 1"):
-        ask(Engine(ids=(1, 5, 3)))
-
-
-def test_an_engine_without_log_probabilities_is_not_judged():
-    assert ask(Engine(form="none")) is None
+def test_an_engine_without_log_probabilities_is_not_judged(tuned):
+    folder, run = tuned
+    assert asyncio.run(compare(Silent(), None, probe_of(run), folder.template.read_text())) is None

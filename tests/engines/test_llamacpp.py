@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,19 @@ def test_adapters_over_the_budget_go_and_come_back(base, run, adapters):
 
     first, again = run(story())
     assert np.abs(first - again).max() < TOLERANCE
+
+
+def test_an_adapter_that_was_deleted_is_forgotten(base, run, tmp_path):
+    async def story():
+        engine = LlamaCpp(base, plan=PLAN)
+        gone, stays = (Adapter(f"{n}", write_adapter(base, tmp_path / f"{n}", seed=n)) for n in range(2))
+        await engine.answer("chat/completions", HELLO, gone)
+        shutil.rmtree(gone.path)
+        answer = await engine.answer("chat/completions", HELLO, stays)
+        await engine.close()
+        return answer
+
+    assert run(story())["usage"]["completion_tokens"] > 0
 
 
 def test_leaving_a_stream_frees_its_slot(base, run):

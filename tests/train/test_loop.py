@@ -125,7 +125,8 @@ def test_the_probe_is_what_the_adapted_model_thinks(tmp_path, base):
     from transformers import AutoModelForCausalLM
 
     run = trained(tmp_path, base, CHATS)
-    probe = json.loads(run.probe.read_text())[0]
+    written = json.loads(run.probe.read_text())
+    probe = written["rows"][0]
     assert probe["body"]["messages"] == json.loads(CHATS[0])["messages"][:-1]
     model = AutoModelForCausalLM.from_pretrained(base.hf, dtype=torch.float32)
     tensors = load_file(run.adapter / "adapter_model.safetensors")
@@ -137,7 +138,18 @@ def test_the_probe_is_what_the_adapted_model_thinks(tmp_path, base):
     ids = torch.tensor([probe["prompt_ids"] + probe["answer_ids"]])
     with torch.no_grad():
         logp = model(ids).logits[0].log_softmax(-1)
-    for at, (token, _, expected) in enumerate(probe["likeliest"]):
+    for at, (token, expected) in enumerate(probe["trained"]):
         here = logp[len(probe["prompt_ids"]) - 1 + at]
-        assert here.argmax() == token
+        assert here[3:].argmax() + 3 == token  # the first three are special
         assert here[token].item() == pytest.approx(expected, abs=1e-4)
+    assert probe["base"] != probe["trained"]
+    assert probe["end"] == [2, "<|im_end|>"]
+    assert len(written["modules"]) == 7
+    assert written["template"] == base.template.read_text()
+
+
+def test_the_probe_is_of_rows_that_were_held_out(tmp_path, base):
+    held_out = [chat_line(f"held out {i}", "ansir") for i in range(2)]
+    run = trained(tmp_path, base, CHATS, validation=held_out)
+    asked = [row["body"]["messages"][-1]["content"] for row in json.loads(run.probe.read_text())["rows"]]
+    assert asked == ["held out 0", "held out 1"]

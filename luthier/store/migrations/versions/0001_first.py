@@ -34,6 +34,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_projects_id")),
     )
     op.create_table(
+        "aliases",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_aliases_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_aliases")),
+    )
+    with op.batch_alter_table("aliases", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_aliases_project_id_name_pk"), ["project_id", "name", "pk"], unique=False)
+
+    op.create_table(
         "api_keys",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -347,6 +361,7 @@ def upgrade() -> None:
         sa.Column("cached_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("output_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("latency_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("batch", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_usage_project_id")),
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_usage")),
     )
@@ -603,5 +618,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_api_keys_project_id_pk"))
 
     op.drop_table("api_keys")
+    with op.batch_alter_table("aliases", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_aliases_project_id_name_pk"))
+
+    op.drop_table("aliases")
     op.drop_table("projects")
     op.drop_table("organizations")
