@@ -4,7 +4,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: install demo serve test test-slow check docs fuzz lock
+CLIENTS := langchain dspy llamaindex cli wandb
+AI_SDK := tests/clients/ai_sdk
+
+.PHONY: install demo serve test test-slow test-clients check docs fuzz lock
 
 install: $(STAMP)
 
@@ -47,6 +50,19 @@ fuzz: install .venv-fuzz/.installed
 .venv-fuzz/.installed:
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip --disable-pip-version-check install "schemathesis>=4.32,<5"
+	@touch $@
+
+# Clients that others wrote, each in an environment of its own, for they want different versions of OpenAI's (wants node).
+test-clients: install $(CLIENTS:%=.venv-clients/%/.installed) $(AI_SDK)/node_modules/.package-lock.json
+	$(BIN)/python -m pytest -m clients
+
+.venv-clients/%/.installed: tests/clients/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install -c constraints.txt -r $<
+	@touch $@
+
+$(AI_SDK)/node_modules/.package-lock.json: $(AI_SDK)/package-lock.json
+	cd $(AI_SDK) && npm ci --no-audit --no-fund
 	@touch $@
 
 lock:

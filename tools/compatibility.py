@@ -26,7 +26,7 @@ This page is made from the code by `make docs`, and CI holds the two together. I
 fields with OpenAI's API document of 2026-08-21 (and, for webhook endpoints, with the types of openai-python 3.54.0).
 
 - **works**: done as OpenAI documents it; values in the last column are the exceptions.
-- **refused**: known, and answered 400 with the code `unsupported_value` and the field's name in `param`.
+- **refused**: known, and answered 400 with the code `unsupported_value` and, of a field, its name in `param`.
 - **not built**: the operation answers 404 or 405, the field 400 `unknown_parameter`; nothing is just ignored.
 """
 
@@ -52,7 +52,13 @@ def document() -> Schema:
 def built(theirs: Schema) -> Iterator[tuple[str, str, Schema]]:
     """Path, method and description of OpenAI's operations that the app has."""
     routes = _routes(document())
-    return ((p, m, o) for p, m, o in _documented(theirs) if (m, _shape(p)) in routes)
+    return ((p, m, o) for p, m, o in _documented(theirs) if _state(routes.get((m, _shape(p)))) == "works")
+
+
+def _state(route: Schema | None) -> str:
+    if route is None:
+        return "not built"
+    return "refused" if X_UNSUPPORTED in route else "works"
 
 
 def _routes(ours: Schema) -> dict[tuple[str, str], Schema]:
@@ -75,12 +81,13 @@ def _shape(path: str) -> str:
 
 
 def _overview(routes: dict[tuple[str, str], Schema], documented: list[tuple[str, str, Schema]]) -> Iterator[str]:
-    built = sum((method, _shape(path)) in routes for path, method, _ in documented)
+    states = {(path, method): _state(routes.get((method, _shape(path)))) for path, method, _ in documented}
+    built = list(states.values()).count("works")
     yield f"\n## Operations\n\n{built} of {len(documented)} work.\n\n| operation | | |\n| --- | --- | --- |\n"
     for path, operations in groupby(sorted(documented, key=lambda row: row[0]), key=lambda row: row[0]):
         methods = [method for _, method, _ in operations]
-        for state, wanted in (("works", True), ("not built", False)):
-            chosen = [method for method in methods if ((method, _shape(path)) in routes) is wanted]
+        for state in ("works", "refused", "not built"):
+            chosen = [method for method in methods if states[path, method] == state]
             if chosen:
                 yield f"| `{path}` | {', '.join(chosen)} | {state} |\n"
 
@@ -92,7 +99,7 @@ def _fields(
     for path, method, operation in documented:
         route = routes.get((method, _shape(path)))
         wanted = _given(operation, theirs)
-        if route is None or not wanted:
+        if route is None or X_UNSUPPORTED in route or not wanted:
             continue
         has = _given(route, ours)
         yield f"\n### `{method} {path}`\n\n| field | | refused values |\n| --- | --- | --- |\n"

@@ -9,7 +9,7 @@
     probe.json            what the trained model thinks of a few rows: the served one is held against it
     adapter/              the result; there when training is complete
     fence                 the newest claim's number; a trainer started under an older one writes nothing
-    trainer.log           stdout and stderr of the trainer
+    trainer.log           stdout and stderr of the trainer; wandb.log and wandb/ of what tells Weights & Biases
 
 Whatever stands there is complete when its name appears: temporary name, fsync, rename. A run is a pure function of
 its spec:
@@ -156,6 +156,10 @@ class RunFolder:
     def log(self) -> Path:
         return self.path / "trainer.log"
 
+    @property
+    def wandb_log(self) -> Path:
+        return self.path / "wandb.log"
+
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint at an optimiser step; its adapter lies in `adapter/` below."""
         return self.path / "checkpoints" / f"step-{step}"
@@ -181,6 +185,13 @@ class RunFolder:
                 offset += len(line)
                 if line.endswith(b"\n"):
                     yield RunEvent(**json.loads(line)), offset
+
+
+def last_words(log: Path, length: int = 500) -> str:
+    """The end of a process's log."""
+    if not log.exists():
+        return "none"
+    return log.read_text(errors="replace").strip()[-length:] or "none"
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.ids import new_id
 from luthier.core.jobs import Asked, Checkpoint, Job, JobEvent, MethodName, NewEvent
+from luthier.core.json import JsonObject
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import Caller
-from luthier.domain import models
+from luthier.domain import models, reporting
 from luthier.domain.notify import job_finished_items
 from luthier.domain.platform import Platform
 from luthier.store import checkpoints, events, files, jobs
@@ -30,14 +31,16 @@ class NewJob:
     suffix: str | None = None
     seed: int | None = None
     metadata: dict[str, str] | None = None
+    integrations: list[JsonObject] = field(default_factory=list)
 
 
 def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
     """Accept a job. Bad data is no error here: the job starts, and fails with the line.
 
     Errors: `NotFound` for an unknown model; `InvalidRequest` for one that cannot be tuned and for files that are not
-    there or of another purpose.
+    there or of another purpose, or of an integration that is not installed.
     """
+    reporting.check(asked.integrations)
     resolved = models.resolve(platform, caller.project_id, asked.model)
     if resolved.tuned is not None:
         raise InvalidRequest(
@@ -63,6 +66,7 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
         validation_file=asked.validation_file,
         suffix=asked.suffix,
         metadata=asked.metadata or None,
+        integrations=asked.integrations,
     )
     beside = f" and validation file: {asked.validation_file}" if asked.validation_file else ""
     said = [

@@ -21,12 +21,13 @@ from luthier.compute.registry import make_compute
 from luthier.core.errors import JobFailed, LuthierError
 from luthier.core.ids import random_text
 from luthier.core.jobs import Job, NewEvent
-from luthier.core.run import RunFolder
+from luthier.core.run import last_words
 from luthier.core.states import JobStatus
 from luthier.domain.following import EventReader
 from luthier.domain.held import BEAT_S, LEASE_S, Held, LeaseLost
 from luthier.domain.platform import Platform
 from luthier.domain.publishing import publish
+from luthier.domain.reporting import reported
 from luthier.domain.validation import public_hyperparameters, validate
 from luthier.store import jobs
 
@@ -115,11 +116,12 @@ class Runner:
             held.move("queued", "running", said=[NewEvent("started", "Fine-tuning job started")])
         if not held.run.adapter.exists():
             self._compute.start(held.run, held.job.fence)
-        try:
-            trained = self._follow(held)
-        except LeaseLost:
-            self._compute.stop(held.run)
-            raise
+        with reported(held):
+            try:
+                trained = self._follow(held)
+            except LeaseLost:
+                self._compute.stop(held.run)
+                raise
         if trained is None:
             return
         with held.kept_alive():
@@ -150,13 +152,7 @@ class Runner:
                 reader = EventReader(held)
             elif state != "running":
                 raise reader.failure or JobFailed(
-                    f"The trainer ended without a result. Its last words: {last_words(held.run)}", code="server_error"
+                    f"The trainer ended without a result. Its last words: {last_words(held.run.log)}",
+                    code="server_error",
                 )
             time.sleep(POLL_S)
-
-
-def last_words(run: RunFolder, length: int = 500) -> str:
-    """The end of a trainer's log."""
-    if not run.log.exists():
-        return "none"
-    return run.log.read_text(errors="replace").strip()[-length:] or "none"

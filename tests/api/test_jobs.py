@@ -3,6 +3,7 @@ import pytest
 
 from luthier.core.jobs import JobError, NewEvent
 from luthier.core.lists import PageQuery
+from luthier.domain import reporting
 from luthier.store import jobs, outbox
 from tests.api.test_files import JSONL, upload
 from tests.conftest import serving
@@ -54,6 +55,19 @@ def test_the_first_events(client, training_file):
 
 def test_an_alias_is_resolved(client, training_file):
     assert create(client, training_file, model=ALIAS).model == BASE
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_wandb_is_an_extra(client, training_file, monkeypatch, installed):
+    monkeypatch.setattr(reporting, "find_spec", lambda _name: object() if installed else None)
+    asked = [{"type": "wandb", "wandb": {"project": "p", "tags": ["a"]}}]
+    if installed:
+        [kept] = create(client, training_file, integrations=asked).integrations
+        assert (kept.type, kept.wandb.project, kept.wandb.name, kept.wandb.tags) == ("wandb", "p", None, ["a"])
+    else:
+        with pytest.raises(openai.BadRequestError, match=r"pip install 'luthier\[wandb\]'") as refused:
+            create(client, training_file, integrations=asked)
+        assert (refused.value.code, refused.value.param) == ("unsupported_value", "integrations")
 
 
 def test_a_seed_is_drawn(client, training_file):
@@ -121,7 +135,8 @@ def test_hyperparameters_in_either_place(client, training_file):
             "invalid_value",
             "hyperparameters.n_epochs",
         ),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "unsupported_value", "integrations"),
+        ({"integrations": [{"type": "wandb"}]}, "missing_required_parameter", "integrations[0].wandb"),
+        ({"integrations": [{"type": "wandb", "wandb": {}}]}, None, "integrations[0].wandb.project"),
         ({"integrations": [{"type": "mlflow"}]}, None, None),
     ],
 )

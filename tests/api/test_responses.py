@@ -160,6 +160,12 @@ def test_what_cannot_be_honoured_is_refused_by_name(http, changes, code, param):
     assert (response.status_code, error["code"], error["param"]) == (404 if param == "model" else 400, code, param)
 
 
+def test_compacting_is_refused_by_name(client):
+    with pytest.raises(openai.BadRequestError, match="previous_response_id") as refused:
+        client.responses.compact(model=MODEL, input="a b")
+    assert refused.value.code == "unsupported_value"
+
+
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
     FACTORIES["dawdling"] = lambda _base, _folder_of: Dawdling()

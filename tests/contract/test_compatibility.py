@@ -19,6 +19,7 @@ def test_the_page_is_up_to_date(text):
     [
         "| `/files/{file_id}` | DELETE, GET | works |",
         "| `/evals` | GET, POST | not built |",
+        "| `/responses/compact` | POST | refused |",
         "| `audio` | refused | |",
         "| `modalities` | works | `[]`: `audio` |",
         "| `service_tier` | works | `flex`, `scale`, `priority`, `fast`, `ultrafast` |",

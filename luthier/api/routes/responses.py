@@ -12,8 +12,9 @@ from fastapi.responses import JSONResponse, Response
 
 from luthier.api.auth import Inferrer, Reader, ThePlatform
 from luthier.api.streams import answered, event_stream
-from luthier.api.wire.base import Deleted
+from luthier.api.wire.base import UNSUPPORTED, X_UNSUPPORTED, Deleted
 from luthier.api.wire.responses import CountTokens, CreateResponse, ItemQuery, RetrieveQuery
+from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.core.lists import PageQuery
 from luthier.domain import responses
@@ -37,6 +38,16 @@ async def count(platform: ThePlatform, caller: Inferrer, body: CountTokens) -> J
     """How many tokens a model would read."""
     tokens = await responses.count_input_tokens(platform, caller, body.to_request())
     return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
+
+
+@router.post("/compact", operation_id="Compactconversation", openapi_extra={X_UNSUPPORTED: True})
+async def compact(_caller: Inferrer) -> Response:
+    """Refused: no model here makes such summaries."""
+    raise InvalidRequest(
+        "This server does not compact conversations; send the turns that matter as 'input', or go on from a response "
+        "by 'previous_response_id'.",
+        code=UNSUPPORTED,
+    )
 
 
 @router.get("/{response_id}", operation_id="getResponse")

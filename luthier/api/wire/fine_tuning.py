@@ -20,10 +20,6 @@ Epochs = Auto | Annotated[int, Field(ge=1, le=50)]
 Beta = Auto | Annotated[float, Field(gt=0, le=2)]
 
 REINFORCEMENT: str = "reinforcement fine-tuning is not available on this server; use 'supervised' or 'dpo'"
-NO_WANDB: str = (
-    "this server does not send metrics to Weights & Biases; leave it out. "
-    "The job's events and its result file have all of them"
-)
 
 
 class Hyperparameters(Body):
@@ -68,12 +64,12 @@ class Method(Body):
 
 
 class Wandb(Body):
-    """Where Weights & Biases would keep the run."""
+    """Where Weights & Biases keeps the run."""
 
     project: str
     name: str | None = None
     entity: str | None = None
-    tags: list[str] | None = None
+    tags: list[str] = Field(default_factory=list)
 
 
 class Integration(Body):
@@ -94,7 +90,7 @@ class CreateJob(Body):
     metadata: Metadata | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None
-    integrations: Annotated[list[Integration] | None, Field(max_length=5), Unsupported(but=([],), why=NO_WANDB)] = None
+    integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
 
     def to_job(self) -> NewJob:
         """What is asked for. Errors: `InvalidRequest` for what cannot be honoured."""
@@ -108,6 +104,7 @@ class CreateJob(Body):
             suffix=self.suffix,
             seed=self.seed,
             metadata=self.metadata,
+            integrations=[integration.model_dump() for integration in self.integrations or ()],
         )
 
     def _hyperparameters(self, method: Method) -> dict[str, Asked]:
