@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-clients check docs fuzz lock
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz lock
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ test: check
 # Minutes each: the examples with every client (wants node), 512 MB uploads, fifty kills.
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# Each verdict by a data set made for it, with the real model: ten minutes on two quiet cores.
+test-verdict: install
+	$(BIN)/python -m pytest -m slow -s tests/domain/test_verdict_classes.py
 
 check: install
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ from luthier.domain.platform import Platform, open_platform
 from luthier.domain.rates import RequestRates
 from luthier.domain.runner import Runner
 from luthier.domain.sweeping import Sweeper
+from luthier.domain.verdicts import VerdictWorker
 
 ROUTERS = (
     files.router,
@@ -57,7 +58,7 @@ ROUTERS = (
 def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
     """The server of these settings. The platform opens when the app starts and closes when it stops.
 
-    Without `background` nothing happens but requests: no runner, no batches, no notices, no sweeping.
+    Without `background` nothing happens but requests: no runner, no batches, no verdicts, no notices, no sweeping.
     """
 
     @asynccontextmanager
@@ -105,10 +106,11 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
 
 def _workers(
     app: FastAPI, platform: Platform, portal: BlockingPortal
-) -> list[Notifier | Sweeper | BatchWorker | Runner]:
+) -> list[Notifier | Sweeper | BatchWorker | VerdictWorker | Runner]:
     return [
         Notifier(platform),
         Sweeper(platform),
         BatchWorker(platform, asking(app), portal),
+        VerdictWorker(platform, portal),
         Runner(platform, portal),
     ]

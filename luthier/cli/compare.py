@@ -1,76 +1,178 @@
-"""The comparison from end to end: whom to ask, what they answer, what it is worth."""
+"""`luthier compare`: the verdict that stands on a job, or one on rows of one's own, asked from here."""
 
 from __future__ import annotations
 
+import base64
+import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from openai.types.fine_tuning import FineTuningJob
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from luthier.cli.comparison import Comparison, conclude, measure
-from luthier.cli.contenders import (
-    Contender,
-    Example,
-    Role,
-    Turn,
-    as_many_as_fit,
-    ask_all,
-    read_examples,
-    read_prompts,
-    usual_system,
-)
-from luthier.cli.display import passing_bar, say
-from luthier.cli.report import draw, print_table, to_json, write_json
-from luthier.core.errors import NotFound
+from luthier.cli import spelling
+from luthier.cli.display import hint, passing_bar, say
+from luthier.cli.report import print_table, write_json
+from luthier.core.errors import InvalidRequest, NotFound
+from luthier.core.json import JsonObject
 from luthier.core.prices import price_of
+from luthier.core.run import write_atomic
 from luthier.core.settings import load
+from luthier.core.verdict import measures
+from luthier.core.verdict.contenders import Contender, Reply, Row, TooLong, as_many_as_fit, row_of, usual_system
+from luthier.core.verdict.document import Document, document
+from luthier.core.verdict.judging import Trial, judge
+from luthier.core.verdict.measures import Measure
+from luthier.core.verdict.page import page
+from luthier.core.verdict.trial import hold_trial, measure
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
+MISSPELLED: Final = Measure(
+    "misspelled words", "{who} misspells {share} of its words", lambda reply, _: spelling.measure([reply]).share
+)
+MEASURES: Final = {"exact": measures.EXACT, "similar": measures.SIMILAR, "misspelled": MISSPELLED}
 
 
 def compare_aloud(
-    client: OpenAI, model: str, prompts: Path, examples_file: Path | None, system: str | None, out: Path | None
+    client: OpenAI,
+    model: str,
+    prompts: Path | None,
+    examples_file: Path | None,
+    system: str | None,
+    by: str | None,
+    out: Path | None,
 ) -> None:
-    """`luthier compare`: print the table and the verdict, and write them where asked."""
+    """Print the table and the verdict, and write them where asked."""
     job = job_of(client, model)
-    if examples_file is not None:
-        text = examples_file.read_text(encoding="utf-8")
+    if prompts is None:
+        found = standing_verdict(client, job)
     else:
-        text = client.files.content(job.training_file).text
-    examples = read_examples(text)
-    turns = read_prompts(prompts, system or usual_system(examples))
-    compared = run_comparison(client, job, model, examples, turns)
-    print_table(compared)
+        text = examples_file.read_text(encoding="utf-8") if examples_file else content_of(client, job.training_file)
+        examples = read_examples(text)
+        rows = read_prompts(prompts, system or usual_system(examples))
+        trial = run_comparison(client, job, model, examples, rows, _measure(by, rows, examples))
+        found = document(trial, judge(trial))
+    print_table(found)
     if out is not None:
-        write_json(out.with_suffix(".json"), to_json(compared))
-        draw(compared, out.with_suffix(".png"))
-        say(f"written: {out.with_suffix('.json')} and {out.with_suffix('.png')}")
+        write_json(out.with_suffix(".json"), cast(JsonObject, found))
+        write_atomic(out.with_suffix(".html"), page(found, title=model).encode())
+        say(f"written: {out.with_suffix('.json')} and {out.with_suffix('.html')}")
+
+
+def standing_verdict(client: OpenAI, job: FineTuningJob) -> Document:
+    """The verdict among a job's result files. Errors: `NotFound`."""
+    for file_id in reversed(job.result_files):
+        if client.files.retrieve(file_id).filename == "verdict.json":
+            found: Document = json.loads(content_of(client, file_id))
+            return found
+    why = "its verdict is not found yet; `luthier jobs events` will tell"
+    if job.validation_file is None:
+        why = "it had no validation file"
+    raise NotFound(f"no verdict stands on {job.id}: {why}. To compare on rows of your own: --prompts FILE")
+
+
+def content_of(client: OpenAI, file_id: str) -> str:
+    """A file's text; result files come in base64."""
+    text = client.files.content(file_id).text
+    return text if text.lstrip().startswith("{") else base64.b64decode(text).decode()
 
 
 def run_comparison(
-    client: OpenAI, job: FineTuningJob, model: str, examples: Sequence[Example], turns: Sequence[Turn]
-) -> Comparison:
-    """Ask all three the same questions, with a bar."""
+    client: OpenAI, job: FineTuningJob, model: str, examples: Sequence[Row], rows: Sequence[Row], by: Measure
+) -> Trial:
+    """Ask stock, stock with the examples in its prompt, and tuned the same rows, with a bar."""
     prices = load().prices
-    contenders = [
-        Contender("stock", job.model),
-        as_many_as_fit(client, job.model, examples, turns),
-        Contender("tuned", model),
-    ]
-    measured = []
+
+    def ask(contender: Contender, row: Row, *, limit_tokens: int) -> Reply:
+        return answer(client, contender, row, limit_tokens)
+
+    contenders = [Contender("stock", job.model), Contender("tuned", model)]
+    shown = as_many_as_fit(ask, job.model, examples, rows)
+    if shown.examples:
+        contenders.insert(1, shown)
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with passing_bar(*columns) as bar:
-        task = bar.add_task("", total=len(turns) * len(contenders))
+        task = bar.add_task("", total=len(rows) * len(contenders))
 
-        def asked(role: Role, _number: int, _of: int) -> None:
-            bar.update(task, description=f"Asking {role}", advance=1)
+        def asked(contender: Contender, _of: int) -> None:
+            bar.update(task, description=f"Asking {contender.role}", advance=1)
 
-        for contender in contenders:
-            replies = ask_all(client, contender, turns, asked)
-            price = price_of(contender.model, prices)
-            measured.append(measure(contender.role, contender.model, len(contender.examples), replies, price))
-    training_cost = (job.trained_tokens or 0) * price_of(model, prices).training / 1e6
-    return conclude(measured, training_cost)
+        replies = hold_trial(contenders, rows, ask, asked=asked)
+    return Trial(
+        measure=by,
+        rows=tuple(rows),
+        contenders=tuple(
+            measure(contender, rows, said, by, price_of(contender.model, prices))
+            for contender, said in zip(contenders, replies, strict=True)
+        ),
+        guesses=tuple(measures.guesses(by, rows, examples)) if by is not MISSPELLED else (0.0,) * len(rows),
+        training_examples=len(examples),
+        training_cost=(job.trained_tokens or 0) * price_of(model, prices).training / 1e6,
+    )
+
+
+def answer(client: OpenAI, contender: Contender, row: Row, limit_tokens: int) -> Reply:
+    """One contender's answer to one row."""
+    started = time.perf_counter()
+    try:
+        said = client.chat.completions.create(
+            model=contender.model,
+            messages=cast("list[ChatCompletionMessageParam]", contender.messages(row)),  # the file's own
+            temperature=0,
+            max_completion_tokens=limit_tokens,
+            extra_body={"tools": list(row.tools)} if row.tools else None,
+        )
+    except BadRequestError as error:
+        if "context" in f"{error.code} {error.message}":
+            raise TooLong from error
+        raise
+    latency_ms = (time.perf_counter() - started) * 1000
+    usage = said.usage
+    details = usage.prompt_tokens_details if usage else None
+    return Reply(
+        text=said.choices[0].message.content or "",
+        latency_ms=latency_ms,
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        completion_tokens=usage.completion_tokens if usage else 0,
+        cached_tokens=(details.cached_tokens or 0) if details else 0,
+        cut=said.choices[0].finish_reason == "length",
+    )
+
+
+def read_examples(text: str) -> list[Row]:
+    """The chats of a training file that end in a reply in words."""
+    lines = (json.loads(line) for line in text.splitlines() if line.strip())
+    return [row for line in lines if (row := row_of(line.get("messages") or []))]
+
+
+def read_prompts(path: Path, system: str | None) -> list[Row]:
+    """Questions of a file: one a line under `system`, or, in a `.jsonl`, chats, whose last reply is the reference.
+
+    Errors: `InvalidRequest` naming the line.
+    """
+    if not path.is_file():
+        raise InvalidRequest(f"{path}: no such file")
+    before: list[JsonObject] = [{"role": "system", "content": system}] if system else []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        if path.suffix != ".jsonl":
+            rows.append(Row((*before, {"role": "user", "content": line.strip()})))
+            continue
+        try:
+            messages = [dict(message) for message in json.loads(line)["messages"]]
+            rows.append(row_of(messages) or Row(tuple(m for m in messages if m["role"] != "assistant" or m["content"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidRequest(f'{path}, line {number}: no chat; each line needs {{"messages": [...]}}') from error
+    if not rows:
+        raise InvalidRequest(f"{path}: no prompts in it; write one a line")
+    return rows
 
 
 def job_of(client: OpenAI, model: str) -> FineTuningJob:
@@ -80,3 +182,17 @@ def job_of(client: OpenAI, model: str) -> FineTuningJob:
         if job.fine_tuned_model == whole:
             return job
     raise NotFound(f"no job here made {model}; `luthier jobs list` shows those there are")
+
+
+def _measure(name: str | None, rows: Sequence[Row], examples: Sequence[Row]) -> Measure:
+    referenced = all(row.reference is not None for row in rows)
+    if name is None and not referenced:
+        hint("no replies to compare with in --prompts, so what is counted are misspelled words")
+        return MISSPELLED
+    if name is None:
+        return measures.measure_for(rows, examples)
+    if name not in MEASURES:
+        raise InvalidRequest(f"--measure {name}: there is none; known are {', '.join(MEASURES)}")
+    if name != "misspelled" and not referenced:
+        raise InvalidRequest(f"--measure {name} needs a reply in each row: give --prompts a JSONL file of whole chats")
+    return MEASURES[name]

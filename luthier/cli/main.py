@@ -107,21 +107,31 @@ def chat(
 def compare(
     model: Annotated[str, typer.Argument(help="A tuned model of yours.", show_default=False)],
     prompts: Annotated[
-        Path, typer.Option(help="Held-out questions: one a line, or a JSONL file of chats.", show_default=False)
-    ],
+        Path | None,
+        typer.Option(
+            help="Held-out chats in JSONL, whose last reply is the one that is wanted; or questions, one a line.",
+            show_default="the verdict that stands on its job",
+        ),
+    ] = None,
     examples: Annotated[
         Path | None, typer.Option(help="The chats it was tuned on.", show_default="its job's training file")
     ] = None,
     system: Annotated[
         str | None, typer.Option("--system", help="The system message.", show_default="that of the examples")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write PATH.json and PATH.png too.")] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            help="exact, similar or misspelled.", show_default="exact for labels, similar for texts, else misspelled"
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write PATH.json and PATH.html too.")] = None,
 ) -> None:
     """Was it worth it? MODEL against its base, and against its base with the examples in the prompt."""
     from luthier.cli.compare import compare_aloud
     from luthier.cli.session import connect_aloud
 
-    compare_aloud(connect_aloud(), model, prompts, examples, system, out)
+    compare_aloud(connect_aloud(), model, prompts, examples, system, measure, out)
 
 
 @app.command()

@@ -30,6 +30,7 @@ PREFIXES: Final = {
     "webhook_event": "evt_",
     "delivery": "wh_",
     "mail": "mail_",
+    "verdict": "verdict_",
     "request": "req_",
     "project": "proj_",
     "organization": "org-",

@@ -2,7 +2,7 @@
 
     spec.json             what to train; written by the server before the trainer starts, never changed
     training.jsonl        the data, and validation.jsonl where there is one
-    receipt.jsonl         what became of each line of the training file
+    receipt.jsonl         what became of each line of the training file; validation-receipt.jsonl of the other
     events.jsonl          what the trainer did, one `RunEvent` a line, appended
     metrics.csv           OpenAI's result-file columns
     checkpoints/step-N/   adapter (PEFT's safetensors layout), optimiser, RNG, position in the data
@@ -131,6 +131,10 @@ class RunFolder:
     @property
     def receipt(self) -> Path:
         return self.path / "receipt.jsonl"
+
+    @property
+    def validation_receipt(self) -> Path:
+        return self.path / "validation-receipt.jsonl"
 
     @property
     def events(self) -> Path:

@@ -1,6 +1,7 @@
 """Checks a training or validation file and says what becomes of each of its lines. Knows no job and no database.
 
-`receipt.jsonl` holds one `ReceiptLine` a line. The file is streamed: one group of lines is held at a time.
+`receipt.jsonl` holds one `ReceiptLine` a line. The file is streamed: one group of lines is held at a time, and of the
+lines before it what `repeats.py` remembers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Final, TextIO, TypeVar
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import Method, sync_folder
 from luthier.data.base_folder import BaseFolder
-from luthier.data.chats import MIN_EXAMPLES, DataFile, read_examples
+from luthier.data.chats import MIN_EXAMPLES, DataFile, Which, read_examples
+from luthier.data.repeats import Repeat, Seen, words_of
 from luthier.data.rows import Row, Rows
 
 GROUP: Final = 256  # lines tokenised in one call: enough to keep the tokenizer's threads busy, small beside any memory
@@ -26,14 +28,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ReceiptLine:
-    """What became of a line: tokens seen and learnt, once cut to the context. A preference counts both its rows."""
+    """What became of a line: tokens seen, learnt and only read (masked), once cut to the context.
 
+    A preference counts both its rows. `duplicate_of` and `near_duplicate_of` are an earlier line of the same file,
+    `leak_of` is a line of the training file that says the same as this one of the validation file, or nearly.
+    """
+
+    file: Which
     line: int
     tokens: int
     trained_tokens: int
+    masked_tokens: int
     cut_tokens: int
     dropped: bool
     reason: str | None
+    duplicate_of: int | None = None
+    near_duplicate_of: int | None = None
+    leak_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,9 @@ class Summary:
     cut_lines: int = 0
     cut_tokens: int = 0
     dropped_lines: int = 0
+    duplicate_lines: int = 0
+    near_duplicate_lines: int = 0
+    leaked_lines: int = 0
 
     def plus(self, line: ReceiptLine) -> Summary:
         """The summary with one more line in it."""
@@ -58,19 +72,30 @@ class Summary:
             self.cut_lines + (line.cut_tokens > 0),
             self.cut_tokens + line.cut_tokens,
             self.dropped_lines,
+            self.duplicate_lines + (line.duplicate_of is not None),
+            self.near_duplicate_lines + (line.near_duplicate_of is not None),
+            self.leaked_lines + (line.leak_of is not None),
         )
 
 
 def check(
-    file: DataFile, base: BaseFolder, method: Method, context_tokens: int, *, receipt: Path | None = None
+    file: DataFile,
+    base: BaseFolder,
+    method: Method,
+    context_tokens: int,
+    *,
+    receipt: Path | None = None,
+    seen: Seen | None = None,
+    leaks_from: Seen | None = None,
 ) -> Summary:
     """Validate a whole file and count its tokens; with `receipt`, write that file too, complete when its name appears.
 
+    `seen` is filled with the file's lines; `leaks_from` are those of the training file.
     Errors: `JobFailed` for the first thing wrong, or when nothing in the file can be learnt.
     """
     summary, first_reason = Summary(), ""
     with _written(receipt) as out:
-        for line in _lines(file, Rows(base, context_tokens), method):
+        for line in read_lines(file, Rows(base, context_tokens), method, seen or Seen(), leaks_from):
             out.write(json.dumps(asdict(line)) + "\n")
             summary = summary.plus(line)
             first_reason = first_reason or (f"Example {line.line}: {line.reason}" if line.dropped else "")
@@ -113,17 +138,22 @@ def _require_enough(file: DataFile, summary: Summary, first_reason: str) -> None
         raise file.invalid(f"Invalid file format. {reason}")
 
 
-def _lines(file: DataFile, rows: Rows, method: Method) -> Iterator[ReceiptLine]:
+def read_lines(
+    file: DataFile, rows: Rows, method: Method, seen: Seen, leaks_from: Seen | None = None
+) -> Iterator[ReceiptLine]:
+    """What becomes of each line. Errors: `JobFailed` for the first that will not do."""
     for group in _groups(read_examples(file, method), GROUP):
         try:
             encoded = rows.encode(group)
         except InvalidRequest as error:
             raise file.invalid(f"Invalid file format. {error.message}") from error
-        for (number, _), made in zip(group, encoded, strict=True):
-            yield _line(number, made)
+        for (number, example), made in zip(group, encoded, strict=True):
+            words = words_of(example)
+            leak = leaks_from.find(words) if leaks_from else None
+            yield _line(file.which, number, made, seen.add(number, words), leak)
 
 
-def _line(number: int, rows: tuple[Row, ...]) -> ReceiptLine:
+def _line(which: Which, number: int, rows: tuple[Row, ...], repeat: Repeat | None, leak: Repeat | None) -> ReceiptLine:
     tokens, trained, cut = (sum(counts) for counts in zip(*((len(r.ids), r.trained, r.cut) for r in rows), strict=True))
     dropped = not all(row.trained for row in rows)
     reason = None
@@ -133,7 +163,19 @@ def _line(number: int, rows: tuple[Row, ...]) -> ReceiptLine:
         reason = "all that could be learnt in it is empty or has weight 0"
     elif cut:
         reason = f"longer than the context: the last {cut} tokens are cut"
-    return ReceiptLine(number, tokens, trained, cut, dropped, reason)
+    return ReceiptLine(
+        which,
+        number,
+        tokens,
+        trained,
+        tokens - trained,
+        cut,
+        dropped,
+        reason,
+        duplicate_of=repeat.line if repeat and repeat.same else None,
+        near_duplicate_of=repeat.line if repeat and not repeat.same else None,
+        leak_of=leak.line if leak else None,
+    )
 
 
 def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

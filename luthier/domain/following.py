@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from luthier.core.errors import JobFailed
@@ -9,7 +10,7 @@ from luthier.core.run import RunEvent, RunSpec
 from luthier.domain import progress
 from luthier.domain.held import Held
 
-LAST_EPOCHS: Final = 3  # whose ends stay usable, as at OpenAI
+LAST_EPOCHS: Final = 3  # whose ends stay usable, as at OpenAI; and the best one's, where it came before
 
 
 class EventReader:
@@ -20,6 +21,7 @@ class EventReader:
         self._offset = 0
         self._first: RunEvent | None = None
         self._steps_per_epoch = 0
+        self._best: RunEvent | None = None  # the epoch's end with the lowest validation loss
         self.step = 0  # the last one that the trainer told of
         self.trained_tokens = 0
         self.failure: JobFailed | None = None
@@ -40,10 +42,14 @@ class EventReader:
             case "started":
                 self._steps_per_epoch = int(str(event.data["steps_per_epoch"]))
             case "checkpoint":
+                if self._best is None or _valid_loss(event) < _valid_loss(self._best):
+                    self._best = event
                 total = self._steps_per_epoch * spec.hyperparameters.n_epochs
                 if event.step > total - LAST_EPOCHS * self._steps_per_epoch:
                     held.add_checkpoint(spec, event)
             case "finished":
+                if self._best is not None and _valid_loss(self._best) < math.inf:
+                    held.add_checkpoint(spec, self._best)  # one that is known already is passed over
                 self.trained_tokens = int(str(event.data["trained_tokens"]))
             case "failed":
                 code, message, param = progress.failure_of(event.data)
@@ -56,3 +62,8 @@ class EventReader:
                 held.tell(event, estimate)
             case "warning":
                 held.tell(event, None)
+
+
+def _valid_loss(event: RunEvent) -> float:
+    loss = event.data.get("full_valid_loss")
+    return loss if isinstance(loss, float) else math.inf

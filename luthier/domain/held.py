@@ -106,10 +106,10 @@ class Held:
         )
 
     def succeed(self, published: Published, trained_tokens: int) -> None:
-        """The end that everybody hopes for: model, result file, events and notices in one commit."""
+        """The end that everybody hopes for: model, result files, events and notices in one commit."""
         name = published.model.name
         changes = jobs.JobChanges(
-            fine_tuned_model=name, trained_tokens=trained_tokens, result_files=[published.result_file]
+            fine_tuned_model=name, trained_tokens=trained_tokens, result_files=published.result_files
         )
         self._end(
             "succeeded",

@@ -28,10 +28,23 @@ OTHERWISE: Final = "Read the job's events (luthier jobs events {job}); when the 
 
 
 def compose(
-    job: Job, metrics: Mapping[str, int | float], *, base_url: str, sender: str, recipients: str, message_id: str
+    job: Job,
+    metrics: Mapping[str, int | float],
+    *,
+    base_url: str,
+    sender: str,
+    recipients: str,
+    message_id: str,
+    verdict: str = "",
 ) -> EmailMessage:
-    """The mail, as text and as HTML. `metrics` are the last checkpoint's; `message_id` lets a repeat be recognised."""
-    title, text = _success(job, metrics, base_url) if job.status == "succeeded" else _failure(job)
+    """The mail, as text and as HTML: of the job's end, or of its verdict, which comes after it.
+
+    `metrics` are the last checkpoint's; `message_id` lets a repeat be recognised.
+    """
+    if verdict:
+        title, text = _verdict(job, verdict)
+    else:
+        title, text = _success(job, metrics, base_url) if job.status == "succeeded" else _failure(job)
     message = EmailMessage()
     message["Subject"] = title
     message["From"] = sender
@@ -107,6 +120,17 @@ curl {base_url}/chat/completions \\
   -d '{{"model": "{job.fine_tuned_model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 """
     return f"Your fine-tuned model is ready: {job.fine_tuned_model}", text
+
+
+def _verdict(job: Job, verdict: str) -> tuple[str, str]:
+    text = f"""\
+{verdict}
+
+Every row and reply is in the job's result files. To see them:
+
+luthier compare {job.fine_tuned_model} --out verdict
+"""
+    return f"Was it worth it? {job.fine_tuned_model}", text
 
 
 def _failure(job: Job) -> tuple[str, str]:

@@ -36,14 +36,23 @@ log = structlog.get_logger(__name__)
 
 
 def job_finished_items(platform: Platform, job: Job) -> list[OutboxItem]:
-    """What to tell of a final job: a webhook for each endpoint that wants it, a mail to whom the settings name."""
-    items = event_items(platform, job.project_id, f"fine_tuning.job.{job.status}", {"id": job.id})
-    if platform.settings.smtp_url and platform.settings.mail_to and job.status != "cancelled":
+    """What follows from a job's end: webhooks to those endpoints that want them, a mail, a verdict to be found."""
+    event = f"fine_tuning.job.{job.status}"
+    items = event_items(platform, job.project_id, event, {"id": job.id})
+    if job.status != "cancelled":
+        items += mail_items(platform, job, event)
+    if job.status == "succeeded" and job.validation_file is not None:
         now = int(platform.database.now())
-        items.append(
-            OutboxItem(new_id("mail"), job.project_id, "mail", f"fine_tuning.job.{job.status}", {"job_id": job.id}, now)
-        )
+        items.append(OutboxItem(new_id("verdict"), job.project_id, "verdict", event, {"job_id": job.id}, now))
     return items
+
+
+def mail_items(platform: Platform, job: Job, event: str, **payload: str) -> list[OutboxItem]:
+    """A mail about a job to whom the settings name, if they do."""
+    if not (platform.settings.smtp_url and platform.settings.mail_to):
+        return []
+    now = int(platform.database.now())
+    return [OutboxItem(new_id("mail"), job.project_id, "mail", event, {"job_id": job.id, **payload}, now)]
 
 
 def retry_delay_s(attempts: int) -> float:
@@ -79,7 +88,9 @@ class Notifier:
                 try:
                     if len(running) < WORKERS:
                         limit = WORKERS - len(running)
-                        claimed = outbox.claim(database, now=database.now(), lease_s=LEASE_S, limit=limit)
+                        claimed = outbox.claim(
+                            database, "webhook", "mail", now=database.now(), lease_s=LEASE_S, limit=limit
+                        )
                 except LuthierError as error:
                     log.error("notifier cannot reach its store", error=error.message)
                 running |= {pool.submit(self._attempt, one) for one in claimed}
@@ -128,10 +139,12 @@ class Notifier:
         job = jobs.get(database, item.project_id, job_id)
         if job is None or not (settings.smtp_url and settings.mail_to):
             raise DeliveryFailed("mail was switched off in the settings" if job else f"no job {job_id}", final=True)
-        last = checkpoints.list_page(database, item.project_id, job_id, PageQuery(limit=1)).items
+        kept = checkpoints.list_page(database, item.project_id, job_id, PageQuery(limit=10)).items
+        last = max(kept, key=lambda checkpoint: checkpoint.step, default=None)
         message = mail.compose(
             job,
-            last[0].metrics if last else {},
+            last.metrics if last else {},
+            verdict=str(item.payload.get("verdict") or ""),
             base_url=settings.base_url,
             sender=settings.mail_from,
             recipients=settings.mail_to,

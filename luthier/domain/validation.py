@@ -18,6 +18,7 @@ from luthier.core.run import AdapterShape, Hyperparameters, RunFolder, RunSpec, 
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import DataFile, Which
 from luthier.data.receipt import Summary, check
+from luthier.data.repeats import Seen
 from luthier.domain.bases import Bases
 from luthier.store import files
 from luthier.store.blobs import Blobs
@@ -44,13 +45,17 @@ def validate(job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: 
     facts = base.read_facts()
     context_tokens = min(facts.context_tokens, MAX_CONTEXT_TOKENS)
     training = _bring(job, "training", job.training_file, run.training, database, blobs)
-    summary = check(_named(run.training, "training", training), base, job.method, context_tokens, receipt=run.receipt)
-    said = _cuts("training", summary, context_tokens)
+    named = DataFile(run.training, "training", training.id)
+    seen = Seen()
+    summary = check(named, base, job.method, context_tokens, receipt=run.receipt, seen=seen)
+    said = _told("training", summary, context_tokens)
     validation = None
     if job.validation_file is not None:
         validation = _bring(job, "validation", job.validation_file, run.validation, database, blobs)
-        checked = check(_named(run.validation, "validation", validation), base, job.method, context_tokens)
-        said += _cuts("validation", checked, context_tokens)
+        named = DataFile(run.validation, "validation", validation.id)
+        receipt = run.validation_receipt
+        checked = check(named, base, job.method, context_tokens, receipt=receipt, leaks_from=seen)
+        said += _told("validation", checked, context_tokens)
     resolved = hyper.resolve(
         examples=summary.examples,
         parameters=facts.parameters,
@@ -115,31 +120,28 @@ def _bring(job: Job, which: Which, file_id: str, target: Path, database: Databas
     return file
 
 
-def _named(path: Path, which: Which, file: FileObject) -> DataFile:
-    return DataFile(path, which, file.id)
-
-
-def _cuts(which: Which, summary: Summary, context_tokens: int) -> list[NewEvent]:
-    said = []
-    if summary.cut_lines:
-        said.append(
-            NewEvent(
-                f"{which}-cut",
-                f"{summary.cut_lines} example(s) of the {which} file are longer than {context_tokens} tokens; "
-                f"{summary.cut_tokens} tokens past the end are cut.",
-                "warn",
-            )
-        )
-    if summary.dropped_lines:
-        said.append(
-            NewEvent(
-                f"{which}-dropped",
-                f"{summary.dropped_lines} example(s) of the {which} file have nothing to learn in them and are "
-                "passed over.",
-                "warn",
-            )
-        )
-    return said
+def _told(which: Which, summary: Summary, context_tokens: int) -> list[NewEvent]:
+    """The receipt in a sentence, then what of it may surprise."""
+    learnt = f"{summary.examples} example(s), {summary.tokens:,} tokens, {summary.trained_tokens:,} of them trained on"
+    if which == "validation":
+        learnt = f"{summary.examples} example(s), {summary.trained_tokens:,} tokens to measure on"
+    data = {name: value for name, value in asdict(summary).items() if which == "validation" or name != "leaked_lines"}
+    said = [NewEvent(f"{which}-receipt", f"Receipt of the {which} file: {learnt}", data=data)]
+    whose = f"of the {which} file"
+    warnings = {
+        "cut": summary.cut_lines
+        and f"{summary.cut_lines} example(s) {whose} are longer than {context_tokens} tokens; "
+        f"{summary.cut_tokens} tokens past the end are cut.",
+        "dropped": summary.dropped_lines
+        and f"{summary.dropped_lines} example(s) {whose} have nothing to learn in them and are passed over.",
+        "repeats": (repeated := summary.duplicate_lines + summary.near_duplicate_lines)
+        and f"{repeated} example(s) {whose} say what an earlier one says, {summary.duplicate_lines} of them in the "
+        "same words. The receipt names both lines.",
+        "leaks": summary.leaked_lines
+        and f"{summary.leaked_lines} example(s) {whose} are in the training file too, or nearly: what is measured on "
+        "them says nothing about new questions.",
+    }
+    return [*said, *(NewEvent(f"{which}-{what}", words, "warn") for what, words in warnings.items() if words)]
 
 
 def _number(asked: Asked | None) -> float | None:

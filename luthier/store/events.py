@@ -30,6 +30,12 @@ def add(connection: Connection, job: Job, said: Sequence[NewEvent], *, now: int)
         connection.execute(insert(job_events), rows)
 
 
+def has(connection: Connection, job_id: str, key: str | None) -> bool:
+    """Whether a job has the event of this key."""
+    told = select(job_events.c.pk).where(job_events.c.job_id == job_id, job_events.c.key == key)
+    return connection.scalar(told) is not None
+
+
 def list_page(database: Database, project_id: str, job_id: str, query: PageQuery) -> Page[JobEvent]:
     """What happened to a job."""
     with database.read() as connection:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import Connection, RowMapping, exists, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, exists, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from luthier.core.jobs import Job, JobError, NewEvent
@@ -43,12 +43,7 @@ def create(database: Database, job: Job, *, said: Sequence[NewEvent] = ()) -> Jo
     with database.transaction() as connection:
         inserted = connection.execute(insert(jobs).values(**_row(write(job))).returning(jobs.c.pk))
         pk = inserted.scalar_one()
-        if job.metadata:
-            rows = [
-                {"project_id": job.project_id, "key": key, "value": value, "job_pk": pk}
-                for key, value in job.metadata.items()
-            ]
-            connection.execute(insert(job_metadata), rows)
+        _index_metadata(connection, job.project_id, pk, job.metadata or {})
         events.add(connection, job, said, now=job.created_at)
     return job
 
@@ -193,6 +188,36 @@ def change(
     return job
 
 
+def add_verdict(
+    database: Database,
+    project_id: str,
+    job_id: str,
+    *,
+    now: float,
+    said: NewEvent,
+    result_files: Sequence[str],
+    metadata: Mapping[str, str],
+    outbox_items: Sequence[OutboxItem],
+) -> bool:
+    """Put a verdict on an ended job, once: its event, files, metadata and notices. False when it has one already."""
+    with database.transaction() as connection:
+        mine = (jobs.c.id == job_id, jobs.c.project_id == project_id)
+        row = connection.execute(select(jobs.c.pk, *COLUMNS).where(*mine).with_for_update()).mappings().first()
+        if row is None or events.has(connection, job_id, said.key):
+            return False
+        job, pk = _job(row), row["pk"]
+        events.add(connection, job, [said], now=int(now))
+        merged = {**(job.metadata or {}), **metadata}
+        changes = {"result_files": [*job.result_files, *result_files], "metadata": merged or None}
+        connection.execute(update(jobs).where(*mine).values(**changes))
+        connection.execute(
+            delete(job_metadata).where(job_metadata.c.job_pk == pk, job_metadata.c.key.in_(list(metadata)))
+        )
+        _index_metadata(connection, job.project_id, pk, metadata)
+        outbox.insert_items(connection, outbox_items)
+    return True
+
+
 def add_events(database: Database, job_id: str, fence: int, said: Sequence[NewEvent], *, now: float) -> bool:
     """Tell what happened; a key that the job has already is passed over. False: the job is no longer ours."""
     return change(database, job_id, fence, now=now, said=said) is not None
@@ -255,6 +280,12 @@ def hold(connection: Connection, job_id: str, fence: int) -> Job | None:
     """Lock the job's row until the transaction ends. None: it is no longer ours."""
     row = connection.execute(select(*COLUMNS).where(*_held(job_id, fence)).with_for_update()).mappings().first()
     return _job(row) if row else None
+
+
+def _index_metadata(connection: Connection, project_id: str, pk: int, metadata: Mapping[str, str]) -> None:
+    rows = [{"project_id": project_id, "key": key, "value": value, "job_pk": pk} for key, value in metadata.items()]
+    if rows:
+        connection.execute(insert(job_metadata), rows)
 
 
 def _held(job_id: str, fence: int) -> tuple[ColumnElement[bool], ...]:

@@ -1,4 +1,4 @@
-"""Rows of things to tell, written in the transaction of what they tell of, claimed until delivered or given up.
+"""Rows of things to do, written in the transaction of what they follow from, claimed until done or given up.
 
 A claim moves `next_attempt_at` past its lease, so a process that dies while it delivers leaves a row that is due again.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from luthier.core.outbox import OutboxItem
+from luthier.core.outbox import Kind, OutboxItem
 from luthier.store.database import Database
 from luthier.store.rows import columns, read, write
 from luthier.store.schema import outbox
@@ -33,9 +33,15 @@ def insert_items(connection: Connection, items: Iterable[OutboxItem]) -> None:
         connection.execute(insert(outbox), rows)
 
 
-def claim(database: Database, *, now: float, lease_s: float, limit: int) -> list[Claimed]:
-    """Take up to `limit` due items, those due longest first; nobody else gets them before the lease is over."""
-    waiting = (outbox.c.delivered_at.is_(None), outbox.c.given_up_at.is_(None), outbox.c.next_attempt_at <= now)
+def claim(database: Database, *kinds: Kind, now: float, lease_s: float, limit: int) -> list[Claimed]:
+    """Take up to `limit` due items of these kinds, those due longest first; nobody else gets them before the lease is
+    over."""
+    waiting = (
+        outbox.c.delivered_at.is_(None),
+        outbox.c.given_up_at.is_(None),
+        outbox.c.next_attempt_at <= now,
+        outbox.c.kind.in_(kinds),
+    )
     with database.read() as connection:  # most looks find nothing, and a look should lock nothing
         if connection.scalar(select(outbox.c.pk).where(*waiting).limit(1)) is None:
             return []
@@ -55,6 +61,12 @@ def claim(database: Database, *, now: float, lease_s: float, limit: int) -> list
     with database.transaction() as connection:
         rows = connection.execute(statement).mappings().all()
     return [_claimed(row) for row in rows]
+
+
+def hold(database: Database, item_id: str, *, until: float) -> None:
+    """A claimer goes on with an item beyond its lease."""
+    with database.transaction() as connection:
+        connection.execute(update(outbox).where(outbox.c.id == item_id).values(next_attempt_at=until))
 
 
 def delivered(database: Database, item_id: str, *, now: float) -> None:

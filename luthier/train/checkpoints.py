@@ -1,6 +1,7 @@
 """A run's states on disk, each complete when its folder's name appears: what is needed to go on to the same bytes.
 
-An epoch's end keeps its adapter, usable by name, for the last three epochs. State that is only for going on is written
+An epoch's end keeps its adapter, usable by name, for the last three epochs; so does the one whose validation loss was
+lowest, since what comes after it may only have learnt by heart. State that is only for going on is written
 every few seconds and dropped as soon as a newer one stands. No random state is held: every draw is a function of the
 spec's seed and the position.
 """
@@ -8,6 +9,7 @@ spec's seed and the position.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -25,6 +27,7 @@ from luthier.train.optimiser import Optimiser
 
 KEPT_EPOCHS: Final = 3
 _STATE: Final = "state.safetensors"
+_METRICS: Final = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Checkpoints:
         tensors = {"flat": adapter.flat, **optimiser.tensors()}
         save_file(tensors, temporary / _STATE, metadata={"progress": json.dumps(asdict(progress))})
         if progress.epoch_end:
+            (temporary / _METRICS).write_text(json.dumps(progress.metrics))
             (temporary / "adapter").mkdir()
             adapter.save(temporary / "adapter", self._base_name)
         _publish(temporary, target, self._fence)
@@ -86,14 +90,21 @@ class Checkpoints:
         return sorted(self._folder.glob("step-*"), key=lambda folder: int(folder.name.removeprefix("step-")))
 
     def _prune(self, newest: Path) -> None:
-        """Keep the newest state, and the adapters of the last epochs' ends."""
+        """Keep the newest state, and the adapters of the last epochs' ends and of the best one."""
         older = [folder for folder in self._all() if folder != newest]
-        ends = [folder for folder in [*older, newest] if (folder / "adapter").exists()][-KEPT_EPOCHS:]
+        ends = [folder for folder in [*older, newest] if (folder / "adapter").exists()]
+        best = min(ends, key=_valid_loss, default=newest)
+        kept = {*ends[-KEPT_EPOCHS:], *([best] if ends and _valid_loss(best) < math.inf else [])}
         for folder in older:
             (folder / _STATE).unlink(missing_ok=True)
-            if folder not in ends:
+            if folder not in kept:
                 trash = folder.rename(folder.with_name(f".{folder.name}.old"))
                 shutil.rmtree(trash)
+
+
+def _valid_loss(folder: Path) -> float:
+    """A kept epoch's loss on all of the validation file; infinite where there is none."""
+    return float(json.loads((folder / _METRICS).read_text()).get("full_valid_loss", math.inf))
 
 
 def _publish(temporary: Path, target: Path, fence: Fence) -> None:

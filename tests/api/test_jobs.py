@@ -266,7 +266,7 @@ def test_a_cancelled_job_tells_its_webhooks(server, training_file):
     assert server.http.post("/webhook_endpoints", json=endpoint).status_code == 200
     job = create(server.client, training_file)
     server.client.fine_tuning.jobs.cancel(job.id)
-    claimed = outbox.claim(database, now=database.now() + 1, lease_s=1, limit=100)
+    claimed = outbox.claim(database, "webhook", "mail", now=database.now() + 1, lease_s=1, limit=100)
     assert job.id in str([one.item.payload for one in claimed])
 
 

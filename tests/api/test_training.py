@@ -10,6 +10,9 @@ import time
 import pytest
 
 from luthier.core.bases import BaseSource
+from luthier.domain.verdict_trial import find
+from luthier.domain.verdicts import publish
+from luthier.store import jobs
 from tests.conftest import serving
 from tests.tiny import add_weights, chat_line, make_base
 
@@ -99,17 +102,63 @@ def test_its_events_tell_the_story_in_openais_words(server, undisturbed):
     assert told[:4] == [
         f"Created fine-tuning job: {undisturbed.id}",
         f"Validating training file: {undisturbed.training_file} and validation file: {undisturbed.validation_file}",
-        "Files validated, moving job to queued state",
-        "Fine-tuning job started",
+        "Receipt of the training file: 10 example(s), 660 tokens, 80 of them trained on",
+        "Receipt of the validation file: 10 example(s), 80 tokens to measure on",
     ]
-    assert told[-2:] == [f"New fine-tuned model created: {name}", "The job has successfully completed"]
+    assert "10 example(s) of the validation file are in the training file too, or nearly" in told[4]
+    assert told[5:7] == ["Files validated, moving job to queued state", "Fine-tuning job started"]
+    ended = told.index("The job has successfully completed")
+    assert told[ended - 1] == f"New fine-tuned model created: {name}"
+    assert not any(m.startswith("Step ") for m in told[ended:])  # the verdict may be there already
     steps = [m for m in told if m.startswith("Step ")]
     assert [m.split(":")[0] for m in steps] == [f"Step {n}/6" for n in range(1, 7)]
     assert "training loss=" in steps[0]
     assert "validation loss=" in steps[0]
     assert f"Checkpoint created at step 3 with Snapshot ID: {name}:ckpt-step-3" in told
-    newest = server.client.fine_tuning.jobs.list_events(undisturbed.id, limit=1).data[0]
-    assert newest.message == "The job has successfully completed"
+
+
+def test_a_verdict_follows(server, undisturbed):
+    """Its validation file is its training file, so nothing is left to measure on."""
+    assert undisturbed.status == "succeeded"
+    told = until(lambda: [m for m in messages(server.client, undisturbed.id) if m.startswith("Not measurable: 0 rows")])
+    job = server.client.fine_tuning.jobs.retrieve(undisturbed.id)
+    assert job.metadata["verdict"] == told[0]
+    assert "as 10 others are or nearly" in told[0]
+    names = [server.client.files.retrieve(file).filename for file in job.result_files]
+    assert names == ["step_metrics.csv", "receipt.jsonl", "verdict.json", "verdict.html"]
+    assert [j.id for j in server.client.fine_tuning.jobs.list(metadata={"verdict": told[0]}).data] == [job.id]
+
+
+HELD_OUT = "\n".join(chat_line(f"another {i}", f"ansir {i % 3}") for i in range(12)).encode()
+
+
+@pytest.fixture(scope="module")
+def judged(server):
+    """A job with a verdict that took two more trainings, on parts of its examples."""
+    job = create(server.client, validation_file=upload(server.client, HELD_OUT), metadata={"mine": "stays"})
+    until(lambda: server.client.fine_tuning.jobs.retrieve(job.id).result_files[3:], seconds=300)
+    return server.client.fine_tuning.jobs.retrieve(job.id)
+
+
+def test_a_verdict_asks_everybody_and_trains_on_parts(server, judged):
+    found = json.loads("\n".join(result_file(server.client, judged, 2)))
+    # The echo engine says the question again, whoever is asked: nobody does better than guessing, on ten examples.
+    assert found["kind"] == "more data needed"
+    assert [e["contender"] for e in found["comparison"]] == ["stock", "few-shot", "tuned", "checkpoint"]
+    assert [point["examples"] for point in found["learning_curve"]] == [3, 5, 10]
+    assert len(found["rows"]) == 12
+    assert judged.metadata == {"mine": "stays", "verdict": found["verdict"]}
+    assert "\n".join(result_file(server.client, judged, 3)).startswith("<!doctype html>")
+
+
+def test_a_verdict_begun_again_asks_nothing_twice_and_is_told_once(server, judged, monkeypatch):
+    """As after a crash between its last answer and its commit."""
+    platform = server.platform
+    stored = jobs.get(platform.database, platform.project.id, judged.id)
+    monkeypatch.setattr("luthier.domain.verdict_trial.EngineAsk._ask", None)
+    publish(stored, platform, find(stored, platform, None, lambda: None))
+    assert server.client.fine_tuning.jobs.retrieve(judged.id).result_files == judged.result_files
+    assert sum("More data needed" in m for m in messages(server.client, judged.id)) == 1
 
 
 def test_its_checkpoints_answer_too(server, undisturbed):
@@ -122,9 +171,12 @@ def test_its_checkpoints_answer_too(server, undisturbed):
         assert answer.choices[0].message.content
 
 
-def test_its_result_file_is_a_table_of_metrics(server, undisturbed):
-    [result] = undisturbed.result_files
-    table = base64.b64decode(server.client.files.content(result).content).decode().splitlines()
+def result_file(client, job, number):
+    return base64.b64decode(client.files.content(job.result_files[number]).content).decode().splitlines()
+
+
+def test_its_first_result_file_is_a_table_of_metrics(server, undisturbed):
+    table = result_file(server.client, undisturbed, 0)
     assert table[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
     assert [line.split(",")[0] for line in table[1:]] == ["1", "2", "3", "4", "5", "6"]
 
@@ -205,7 +257,9 @@ def test_a_full_disk_says_so(server, monkeypatch):
 
 
 def test_the_receipt_tells_of_every_line(server, undisturbed):
-    receipt = server.platform.settings.runs / undisturbed.id / "receipt.jsonl"
-    lines = [json.loads(line) for line in receipt.read_text().splitlines()]
-    assert [line["line"] for line in lines] == list(range(1, 11))
+    lines = [json.loads(line) for line in result_file(server.client, undisturbed, 1)]
+    assert [(line["file"], line["line"]) for line in lines] == [
+        (file, line) for file in ("training", "validation") for line in range(1, 11)
+    ]
     assert all(line["trained_tokens"] > 0 for line in lines)
+    assert [line["leak_of"] for line in lines[10:]] == list(range(1, 11))

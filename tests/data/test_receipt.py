@@ -8,6 +8,7 @@ import pytest
 from luthier.core.errors import JobFailed
 from luthier.data.chats import DataFile
 from luthier.data.receipt import Summary, check, read_receipt
+from luthier.data.repeats import Seen
 from tests.tiny import chat_line, make_base, preference_line
 
 MASKED = json.dumps(
@@ -20,10 +21,10 @@ def base(tmp_path):
     return make_base(tmp_path / "base")
 
 
-def checked(tmp_path, base, lines, *, method="supervised", context_tokens=512, which="training"):
+def checked(tmp_path, base, lines, *, method="supervised", context_tokens=512, which="training", **seen):
     data, receipt = tmp_path / "data.jsonl", tmp_path / "receipt.jsonl"
     data.write_text("\n".join(lines))
-    summary = check(DataFile(data, which), base, method, context_tokens, receipt=receipt)
+    summary = check(DataFile(data, which), base, method, context_tokens, receipt=receipt, **seen)
     return summary, list(read_receipt(receipt))
 
 
@@ -52,6 +53,26 @@ def test_what_cannot_be_learnt_is_dropped_and_what_is_too_long_is_cut(tmp_path, 
     )
     assert (cut.dropped, cut.tokens) == (False, 100)
     assert cut.reason == f"longer than the context: the last {cut.cut_tokens} tokens are cut"
+
+
+LONG = "the quick brown fox jumps over the lazy dog and then over {} of the other animals that it meets"
+
+
+def test_repeats_and_leaks_name_the_line_that_said_it_first(tmp_path, base):
+    seen = Seen()
+    lines = [chat_line(f"question {i}", "yes") for i in range(10)]
+    lines += [chat_line(LONG.format("all"), "yes"), chat_line(LONG.format("some"), "yes"), lines[3]]
+    summary, receipt = checked(tmp_path, base, lines, seen=seen)
+    assert [(line.duplicate_of, line.near_duplicate_of) for line in receipt[10:]] == [
+        (None, None),
+        (None, 11),
+        (4, None),
+    ]
+    assert (summary.duplicate_lines, summary.near_duplicate_lines, summary.leaked_lines) == (1, 1, 0)
+    held_out = [chat_line("question 20", "yes"), lines[5], chat_line(LONG.format("few"), "yes", system="another")]
+    summary, receipt = checked(tmp_path, base, held_out, which="validation", leaks_from=seen)
+    assert [line.leak_of for line in receipt] == [None, 6, 11]
+    assert summary.leaked_lines == 2
 
 
 def test_ten_examples_are_needed_to_train_and_one_to_validate(tmp_path, base):

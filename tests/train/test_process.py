@@ -98,7 +98,8 @@ def test_a_complete_run_is_left_alone(forge, undisturbed):
 
 def test_checkpoints_of_the_last_three_epochs_stay(undisturbed):
     kept = {p.name: sorted(c.name for c in p.iterdir()) for p in (undisturbed.path / "checkpoints").iterdir()}
-    assert kept == {"step-18": ["adapter"], "step-24": ["adapter"], "step-30": ["adapter", "state.safetensors"]}
+    kept_of_each = ["adapter", "metrics.json"]
+    assert kept == {"step-18": kept_of_each, "step-24": kept_of_each, "step-30": [*kept_of_each, "state.safetensors"]}
     final = undisturbed.checkpoint(30) / "adapter" / "adapter_model.safetensors"
     assert final.read_bytes() == (undisturbed.adapter / "adapter_model.safetensors").read_bytes()
     assert [step for kind, step in said(undisturbed) if kind == "checkpoint"] == [6, 12, 18, 24, 30]

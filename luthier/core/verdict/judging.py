@@ -1,0 +1,237 @@
+"""What follows from a trial: one of five verdicts, in a sentence with its numbers. Asks nobody.
+
+tune                 tuned beats every prompt, or is as good as the best one and cheaper
+prompt is enough     a prompt does as well
+more data needed     neither does better than guessing, and the examples are few or more of them help
+overfitted           a checkpoint is better, or is as good with a validation loss that has risen since
+not measurable       too few rows that were not trained on, or replies that do not follow from the prompts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from luthier.core.prices import break_even_requests
+from luthier.core.verdict.contenders import Row
+from luthier.core.verdict.measures import Measure
+from luthier.core.verdict.statistics import Interval, difference
+from luthier.core.verdict.trial import Measured
+
+Kind = Literal["tune", "prompt is enough", "more data needed", "overfitted", "not measurable"]
+
+FEWEST_ROWS: Final = 8
+FEW_EXAMPLES: Final = 50  # OpenAI's own advice: start with 50 good ones
+EQUAL: Final = 0.01  # prompts this near to each other are as good: the cheaper one counts
+TOLERABLE: Final = 0.1  # a difference that lies within this is none
+LOSS_RISEN: Final = 1.15  # validation loss at the end, over that of the checkpoint: noise moves it by less
+OPENINGS: Final[dict[Kind, str]] = {
+    "tune": "Worth it",
+    "prompt is enough": "The prompt is enough",
+    "more data needed": "More data needed",
+    "overfitted": "Overfitted",
+    "not measurable": "Not measurable",
+}
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A model tuned on some of the examples, and its scores on the trial's rows."""
+
+    examples: int
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """General questions, with neither examples nor instructions: what stock and tuned get right."""
+
+    stock: tuple[float, ...]
+    tuned: tuple[float, ...]
+
+    @property
+    def lost(self) -> Interval:
+        """How much more stock gets right."""
+        return difference(self.stock, self.tuned)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All that is known when it is judged.
+
+    `rows` are those that every contender answered, `guesses` their scores without reading them. Left out were
+    `leaked_rows`, which are in the training file, and `unread_rows`, whose last message is no reply in words.
+    `losses` are validation losses by step.
+    """
+
+    measure: Measure
+    rows: tuple[Row, ...]
+    contenders: tuple[Measured, ...]
+    guesses: tuple[float, ...]
+    training_examples: int
+    training_cost: float
+    leaked_rows: int = 0
+    unread_rows: int = 0
+    losses: dict[int, float] = field(default_factory=dict)
+    forgetting: Forgetting | None = None
+    curve: tuple[CurvePoint, ...] = ()
+
+    @property
+    def tuned(self) -> Measured:
+        """The job's model."""
+        return next(m for m in self.contenders if m.role == "tuned")
+
+    @property
+    def rival(self) -> Measured:
+        """The best that needs no tuning; of equals the cheapest."""
+        rivals = [m for m in self.contenders if m.role in {"stock", "few-shot"}]
+        best = max(m.quality.mean for m in rivals)
+        return min((m for m in rivals if m.quality.mean > best - EQUAL), key=lambda m: m.cost_per_1k_requests)
+
+    def break_even(self, rival: Measured) -> float | None:
+        """Requests until training has paid for itself against a rival; None where tuned saves nothing."""
+        ours, theirs = self.tuned.cost_per_1k_requests / 1000, rival.cost_per_1k_requests / 1000
+        return break_even_requests(self.training_cost, ours, theirs)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do, and why. `model`: the one to use, where it is a tuned one."""
+
+    kind: Kind
+    sentence: str
+    against: str | None
+    break_even_requests: float | None
+    model: str | None = None
+
+
+def judge(trial: Trial) -> Verdict:
+    """The verdict."""
+    rows = len(trial.rows)
+    if rows < FEWEST_ROWS:
+        return Verdict("not measurable", f"{OPENINGS['not measurable']}: {_too_few(trial)}.", None, None)
+    tuned, rival = _best_of_ours(trial), trial.rival
+    gain = difference(tuned.scores, rival.scores)
+    shares = f"{_shares(trial, tuned, rival)} on {rows} rows"
+    if gain.low > 0 and tuned.role == "checkpoint":
+        return _overfitted(trial, tuned, f"{shares}; ")
+    if gain.low > 0:
+        words = f"{shares}, {_points(gain)} more; {_cost(trial, rival)}"
+        return _verdict(trial, "tune", words, model=tuned.model)
+    if _above(trial, rival.scores):
+        return _against_a_prompt_that_works(trial, gain, shares)
+    return _against_guessing(trial, tuned, gain, shares)
+
+
+def _too_few(trial: Trial) -> str:
+    why = f"{len(trial.rows)} rows to measure on are too few; hold out {FEWEST_ROWS} or more, better 50"
+    if trial.leaked_rows:
+        why += f", that are not in the training file, as {trial.leaked_rows} others are or nearly"
+    if trial.unread_rows:
+        why += f", that end in a reply in words, as {trial.unread_rows} others do not"
+    return why
+
+
+def _best_of_ours(trial: Trial) -> Measured:
+    """The tuned model, unless a checkpoint makes it look overfitted."""
+    tuned = trial.tuned
+    final_loss = trial.losses.get(max(trial.losses, default=0))
+    for checkpoint in sorted(trial.contenders, key=lambda m: -m.quality.mean):
+        if checkpoint.role != "checkpoint" or not _above(trial, checkpoint.scores):
+            continue
+        loss = trial.losses.get(_step(checkpoint))
+        risen = final_loss is not None and loss is not None and final_loss > LOSS_RISEN * loss
+        better = difference(checkpoint.scores, tuned.scores)
+        if better.low > 0 or (risen and better.mean >= 0):
+            return checkpoint
+    return tuned
+
+
+def _overfitted(trial: Trial, checkpoint: Measured, shares: str) -> Verdict:
+    tuned, loss = trial.tuned, trial.losses.get(_step(checkpoint))
+    losses = f"validation loss rose from {loss:.2f} to {trial.losses[max(trial.losses)]:.2f} after it; " if loss else ""
+    words = (
+        f"{shares}the finished model {_percent(tuned.quality.mean)}; {losses}"
+        f"use {checkpoint.model}, or tune again with fewer epochs"
+    )
+    return _verdict(trial, "overfitted", words, model=checkpoint.model)
+
+
+def _against_a_prompt_that_works(trial: Trial, gain: Interval, shares: str) -> Verdict:
+    rival, rows = trial.rival, len(trial.rows)
+    cheaper = trial.break_even(rival)
+    within = f"a difference of {_points(gain)}"
+    if gain.low >= -TOLERABLE and cheaper is not None:
+        words = f"{shares}, about the same ({within}), but {_cost(trial, rival)}"
+        return _verdict(trial, "tune", words, model=trial.tuned.model)
+    if gain.mean > 0 and gain.high > TOLERABLE:
+        wanted = round(rows * (gain.high - gain.low) ** 2 / (4 * (gain.mean or 1) ** 2))
+        words = f"{shares}, {within}, which may be chance; hold out some {max(wanted, rows * 2)} rows"
+        return _verdict(trial, "not measurable", words)
+    words = f"{shares}, {within}; keep {rival.label}" + ("" if cheaper else ", which is cheaper too")
+    return _verdict(trial, "prompt is enough", words)
+
+
+def _against_guessing(trial: Trial, tuned: Measured, gain: Interval, shares: str) -> Verdict:
+    guess = sum(trial.guesses) / len(trial.guesses)
+    few, rising = trial.training_examples < FEW_EXAMPLES, _rising(trial)
+    curve = "".join(f"{_percent(_mean(p.scores))} with {p.examples}, " for p in trial.curve)
+    curve = f"; tuned on fewer examples: {curve.removesuffix(', ')}" if curve else ""
+    guessed = f"a reply that ignores the question would have {_percent(guess)}{curve}"
+    if few or rising or _above(trial, tuned.scores):
+        why = "are not enough, and more of them help" if rising else "are too few to learn from"
+        wanted = max(FEW_EXAMPLES, 2 * trial.training_examples)
+        words = f"{shares}, {guessed}: {trial.training_examples} examples {why}; write {wanted}"
+        return _verdict(trial, "more data needed", words)
+    words = f"{shares}, {guessed}: the replies do not follow from the prompts, in a way that is to be seen here"
+    return _verdict(trial, "not measurable", words)
+
+
+def _rising(trial: Trial) -> bool:
+    """Whether the smallest part of the examples does worse than all of them."""
+    return bool(trial.curve) and difference(trial.tuned.scores, trial.curve[0].scores).low > 0
+
+
+def _above(trial: Trial, scores: Sequence[float]) -> bool:
+    return difference(scores, trial.guesses).low > 0
+
+
+def _verdict(trial: Trial, kind: Kind, words: str, *, model: str | None = None) -> Verdict:
+    forgot = ""
+    if model is not None and trial.forgetting is not None and trial.forgetting.lost.low > 0:
+        stock, tuned = sum(trial.forgetting.stock), sum(trial.forgetting.tuned)
+        of = f"of {len(trial.forgetting.stock)} general questions stock knows {stock:.0f}, tuned {tuned:.0f}"
+        forgot = f" It forgot much else: {of}."
+    rival = trial.rival
+    return Verdict(kind, f"{OPENINGS[kind]}: {words}.{forgot}", rival.role, trial.break_even(rival), model)
+
+
+def _shares(trial: Trial, tuned: Measured, rival: Measured) -> str:
+    said = trial.measure.phrase.format(who=tuned.label, share=_percent(tuned.quality.mean))
+    return f"{said}, {rival.label} {_percent(rival.quality.mean)}"
+
+
+def _cost(trial: Trial, rival: Measured) -> str:
+    prices = f"${trial.tuned.cost_per_1k_requests:.3f} against ${rival.cost_per_1k_requests:.3f} per 1,000 requests"
+    requests = trial.break_even(rival)
+    if requests is None:
+        return f"it costs more ({prices}, and training ${trial.training_cost:.2f}), so you pay for quality"
+    repaid = f"training (${trial.training_cost:.2f}) pays for itself after {requests:,.0f} requests"
+    return f"it is cheaper too ({prices}), so {repaid}"
+
+
+def _points(gain: Interval) -> str:
+    return f"{gain.mean * 100:.0f} points ({gain.low * 100:.0f} to {gain.high * 100:.0f})"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores)
+
+
+def _step(checkpoint: Measured) -> int:
+    return int(checkpoint.model.rpartition("-")[2])

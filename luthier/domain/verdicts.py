@@ -1,0 +1,137 @@
+"""A job's verdict, after its end: the contenders answer the validation file's rows, and what follows is told.
+
+Begun in the commit that says `succeeded`, by a row of the outbox; so it delays nobody, and a server that dies meanwhile
+goes on with it when it is back. Every answer is kept in the run folder, so nothing is asked twice. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from anyio.from_thread import BlockingPortal
+
+from luthier.core.errors import LuthierError
+from luthier.core.jobs import Job, NewEvent
+from luthier.core.json import JsonObject
+from luthier.core.verdict.document import Document
+from luthier.core.verdict.page import page
+from luthier.domain.notify import mail_items, retry_delay_s
+from luthier.domain.platform import Platform
+from luthier.domain.publishing import keep_result
+from luthier.domain.verdict_trial import Stopped, find
+from luthier.store import jobs, outbox
+
+LEASE_S: Final = 60.0
+POLL_S: Final = 0.5
+ATTEMPTS: Final = 3
+METADATA_KEY: Final = "verdict"
+MOST_PAIRS: Final = 16  # of metadata, as at OpenAI
+LONGEST_VALUE: Final = 512
+
+log = structlog.get_logger(__name__)
+
+
+class VerdictWorker:
+    """One verdict at a time, in a thread of this process. Several processes on one database share the work."""
+
+    def __init__(self, platform: Platform, portal: BlockingPortal) -> None:
+        self._platform = platform
+        self._portal = portal
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="verdicts", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave the verdict under way after its present question; it is found when the server is back."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        database = self._platform.database
+        while not self._stopping.is_set():
+            claimed = None
+            try:
+                found = outbox.claim(database, "verdict", now=database.now(), lease_s=LEASE_S, limit=1)
+                claimed = found[0] if found else None
+                if claimed is not None:
+                    self._one(claimed)
+            except LuthierError as error:  # the store is away: the lease runs out and the verdict is due again
+                log.error("verdicts cannot reach their store", error=error.message)
+            except Exception:  # the thread's edge: as above
+                log.exception("a verdict failed unexpectedly")
+            if claimed is None:
+                self._stopping.wait(POLL_S)
+
+    def _one(self, claimed: outbox.Claimed) -> None:
+        platform, item = self._platform, claimed.item
+        job = jobs.get(platform.database, item.project_id, str(item.payload["job_id"]))
+        if job is None:
+            outbox.give_up(platform.database, item.id, now=platform.database.now(), error="there is no such job")
+            return
+        try:
+            found = find(job, platform, self._portal, self._holding(item.id))
+        except Stopped:
+            outbox.hold(platform.database, item.id, until=platform.database.now())
+            return
+        except Exception as error:  # tried again, then told: a job that succeeded does not fail for its verdict
+            words = error.message if isinstance(error, LuthierError) else repr(error)
+            log.warning("verdict not found", job=job.id, attempt=claimed.attempts, error=words, exc_info=True)
+            if claimed.attempts < ATTEMPTS:
+                at = platform.database.now() + retry_delay_s(claimed.attempts)
+                outbox.retry_at(platform.database, item.id, at=at, error=words)
+                return
+            said = NewEvent("verdict", f"There is no verdict on this job: {words}", "warn")
+            tell(job, platform, said)
+        else:
+            publish(job, platform, found)
+        outbox.delivered(platform.database, item.id, now=platform.database.now())
+
+    def _holding(self, item_id: str) -> Callable[[], None]:
+        """To be called between questions: holds the lease on. Errors: `Stopped` when the server is to end."""
+        database = self._platform.database
+        held_at = database.now()
+
+        def hold() -> None:
+            nonlocal held_at
+            if self._stopping.is_set():
+                raise Stopped
+            if database.now() - held_at > LEASE_S / 3:
+                held_at = database.now()
+                outbox.hold(database, item_id, until=held_at + LEASE_S)
+
+        return hold
+
+
+def publish(job: Job, platform: Platform, found: Document) -> None:
+    """Put a verdict on its job: an event, two result files, metadata, a mail."""
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    files = [
+        keep_result(job, platform, "verdict.json", [text.encode()]),
+        keep_result(job, platform, "verdict.html", [page(found, title=str(job.fine_tuned_model)).encode()]),
+    ]
+    data: JsonObject = {"kind": found["kind"], "break_even_requests": found["break_even_requests"]}
+    tell(job, platform, NewEvent("verdict", found["verdict"], data=data), files)
+
+
+def tell(job: Job, platform: Platform, said: NewEvent, files: list[str] | None = None) -> None:
+    """Say it once. Metadata that is full, or has the key, is left as its user wrote it."""
+    taken = job.metadata or {}
+    room = files is not None and METADATA_KEY not in taken and len(taken) < MOST_PAIRS
+    sentence = said.message if len(said.message) <= LONGEST_VALUE else f"{said.message[: LONGEST_VALUE - 1]}…"
+    jobs.add_verdict(
+        platform.database,
+        job.project_id,
+        job.id,
+        now=platform.database.now(),
+        said=said,
+        result_files=files or [],
+        metadata={METADATA_KEY: sentence} if room else {},
+        outbox_items=mail_items(platform, job, "verdict", verdict=said.message) if files else [],
+    )

@@ -1,0 +1,128 @@
+"""Trials made by hand, and the verdict that follows from each."""
+
+from dataclasses import replace
+
+import pytest
+
+from luthier.core.prices import Price
+from luthier.core.verdict.contenders import Contender, Reply, Row
+from luthier.core.verdict.judging import CurvePoint, Forgetting, Trial, judge
+from luthier.core.verdict.measures import EXACT, SIMILAR, guesses, measure_for
+from luthier.core.verdict.trial import Measured, measure
+
+ROWS = tuple(Row(({"role": "user", "content": f"q{n}"},), f"a{n}") for n in range(40))
+PRICE = Price(training=3.0, input=1.0, cached_input=0.5, output=2.0)
+
+
+def contender(role, right, *, cost=0.1, model="base", shift=0) -> Measured:
+    """One who gets `right` of the rows right, beginning at row `shift`."""
+    replies = [Reply("?", 10.0, 100, 10) for _ in ROWS]
+    for at in range(shift, shift + right):
+        at %= len(ROWS)
+        replies[at] = replace(replies[at], text=ROWS[at].reference)
+    examples = ROWS[:5] if role == "few-shot" else ()
+    return replace(measure(Contender(role, model, examples), ROWS, replies, EXACT, PRICE), cost_per_1k_requests=cost)
+
+
+def trial(stock, few, tuned, *others, guess=0.05, examples=60, **changes) -> Trial:
+    contenders = (
+        contender("stock", stock, cost=0.05),
+        contender("few-shot", few, cost=0.5),
+        contender("tuned", tuned, model="ft:base:me::1"),
+        *others,
+    )
+    guessed = tuple(float(n < guess * len(ROWS)) for n in range(len(ROWS)))
+    return Trial(EXACT, ROWS, contenders, guessed, examples, 0.4, **changes)
+
+
+def test_better_than_any_prompt_and_cheaper_is_worth_it():
+    found = judge(trial(2, 20, 36))
+    assert (found.kind, found.against, found.model) == ("tune", "few-shot", "ft:base:me::1")
+    assert found.break_even_requests == pytest.approx(1000)
+    assert found.sentence == (
+        "Worth it: tuned gets 90 % of the rows right, stock with 5 examples in its prompt 50 % on 40 rows, "
+        "40 points (25 to 55) more; it is cheaper too ($0.100 against $0.500 per 1,000 requests), so training ($0.40) "
+        "pays for itself after 1,000 requests."
+    )
+
+
+def test_better_and_dearer_pays_for_quality():
+    found = judge(trial(20, 2, 36))
+    assert (found.kind, found.break_even_requests) == ("tune", None)
+    assert "you pay for quality" in found.sentence
+
+
+def test_as_good_as_examples_in_the_prompt_and_cheaper_is_worth_it():
+    found = judge(trial(2, 38, 39))
+    assert found.kind == "tune"
+    assert "about the same" in found.sentence
+
+
+def test_a_prompt_that_does_as_well_is_enough():
+    assert judge(trial(39, 38, 39)).kind == "prompt is enough"
+    assert judge(trial(2, 38, 20)).kind == "prompt is enough"
+    assert judge(trial(2, 38, 20)).against == "few-shot"
+
+
+def test_few_examples_that_teach_nothing_are_too_few():
+    found = judge(trial(2, 3, 4, examples=10))
+    assert found.kind == "more data needed"
+    assert "10 examples are too few to learn from; write 50" in found.sentence
+
+
+def test_many_that_teach_nothing_are_not_measurable_unless_more_of_them_help():
+    plain = trial(2, 3, 4)
+    assert judge(plain).kind == "not measurable"
+    others = (contender("stock", 7, shift=20), contender("tuned", 9))
+    rising = judge(replace(plain, contenders=others, curve=(CurvePoint(15, (0.0,) * 40),)))
+    assert rising.kind == "more data needed"
+    assert "60 examples are not enough, and more of them help; write 120" in rising.sentence
+    assert "tuned on fewer examples: 0 % with 15" in rising.sentence
+
+
+def test_a_better_checkpoint_is_named():
+    checkpoint = contender("checkpoint", 36, model="ft:base:me::1:ckpt-step-30")
+    found = judge(trial(2, 3, 20, checkpoint))
+    assert (found.kind, found.model) == ("overfitted", "ft:base:me::1:ckpt-step-30")
+    assert "use ft:base:me::1:ckpt-step-30" in found.sentence
+
+
+def test_a_checkpoint_as_good_counts_when_the_loss_has_risen_since():
+    checkpoint = contender("checkpoint", 21, model="ft:base:me::1:ckpt-step-30")
+    losses = {30: 0.5, 60: 0.9}
+    found = judge(trial(2, 3, 20, checkpoint, losses=losses))
+    assert found.kind == "overfitted"
+    assert "validation loss rose from 0.50 to 0.90 after it" in found.sentence
+    assert judge(trial(2, 3, 20, checkpoint, losses={30: 0.5, 60: 0.55})).kind == "tune"
+
+
+def test_too_few_rows_say_why():
+    few = replace(trial(2, 3, 4, leaked_rows=9), rows=ROWS[:3], contenders=())
+    assert judge(few).sentence == (
+        "Not measurable: 3 rows to measure on are too few; hold out 8 or more, better 50, that are not in the training "
+        "file, as 9 others are or nearly."
+    )
+
+
+def test_a_difference_that_may_be_chance_asks_for_more_rows():
+    noisy = trial(2, 20, 20)
+    found = judge(replace(noisy, contenders=(*noisy.contenders[:2], contender("tuned", 24, shift=18))))
+    assert found.kind == "not measurable"
+    assert "may be chance" in found.sentence
+
+
+def test_what_was_forgotten_is_said():
+    lost = Forgetting((1.0,) * 18 + (0.0,) * 2, (0.0,) * 20)
+    assert judge(trial(2, 20, 36, forgetting=lost)).sentence.endswith(
+        "It forgot much else: of 20 general questions stock knows 18, tuned 0."
+    )
+
+
+def test_labels_are_right_or_wrong_and_texts_are_near_or_far():
+    labels = [Row((), "yes"), Row((), "no"), Row((), "Yes")] * 5
+    texts = [Row((), f"a sentence about {n}") for n in range(15)]
+    assert (measure_for(labels, labels), measure_for(texts, texts)) == (EXACT, SIMILAR)
+    assert (EXACT.score(" YES ", "yes"), EXACT.score("yes!", "yes")) == (1.0, 0.0)
+    assert SIMILAR.score("abcd", "abcx") == pytest.approx(0.75)
+    assert guesses(EXACT, labels[:3], labels) == [1.0, 0.0, 1.0]  # the commonest
+    assert guesses(SIMILAR, texts[:1], []) == [0.0]

@@ -1,0 +1,47 @@
+"""Data sets made for one verdict each: words to sort under names that nobody could know."""
+
+import json
+import random
+
+KINDS = {
+    "zib": "apple pear plum cherry banana mango peach grape lemon melon orange apricot fig kiwi lime papaya"
+    " strawberry blueberry raspberry pineapple coconut nectarine pomegranate blackberry tangerine",
+    "wug": "dog cat horse cow sheep goat pig rabbit lion tiger elephant monkey wolf fox bear deer mouse rat"
+    " camel zebra giraffe donkey otter badger squirrel",
+    "dax": "car bus train truck bicycle boat ship plane tram taxi van scooter motorcycle helicopter ferry canoe yacht "
+    "tractor sled jeep limousine rocket submarine wagon ambulance",
+    "toma": "shirt trousers hat coat glove sock shoe scarf dress skirt jacket sweater belt tie boot blouse vest"
+    " jeans cap sandal pyjamas robe apron mitten suit",
+}
+SYSTEM = "Answer with the kind of the word."
+
+
+def chat(question, answer, system=SYSTEM):
+    turns = {"system": system, "user": question, "assistant": answer}
+    return json.dumps({"messages": [{"role": role, "content": text} for role, text in turns.items()]})
+
+
+def words(seed):
+    """All words with their kinds, shuffled."""
+    pairs = [(word, kind) for kind, group in KINDS.items() for word in group.split()]
+    random.Random(seed).shuffle(pairs)
+    return pairs
+
+
+def sorted_words(examples, held_out, *, wrong=0.0, seed=1):
+    """So many words to learn, of which a share is called by a wrong kind, and others to ask."""
+    chance = random.Random(seed)
+    pairs = words(seed)
+
+    def said(kind):
+        return chance.choice([k for k in KINDS if k != kind]) if chance.random() < wrong else kind
+
+    training = [chat(word, said(kind)) for word, kind in pairs[:examples]]
+    return training, [chat(word, kind) for word, kind in pairs[examples : examples + held_out]]
+
+
+def random_labels(examples, held_out, seed=2):
+    """Kinds drawn by chance: there is nothing to learn."""
+    chance = random.Random(seed)
+    lines = [chat(word, chance.choice(list(KINDS))) for word, _ in words(seed)]
+    return lines[:examples], lines[examples : examples + held_out]
