@@ -21,8 +21,12 @@ ALLOWED = {
     "cli": {"core"},
     "train": {"core", "data"},
 }
-# The two commands that are not clients: they start or inspect the server itself.
-DOORS = {"cli/serve.py": {"api", "domain"}, "cli/doctor.py": {"api", "domain", "store"}}
+# The commands that are not clients: they start or inspect the server itself, or look at a file without one.
+DOORS = {
+    "cli/serve.py": {"api", "domain"},
+    "cli/doctor.py": {"api", "domain", "store"},
+    "cli/data.py": {"data"},
+}
 
 
 def imports(file: Path) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from luthier.cli import jobs, models, organization, webhooks
+from luthier.cli import data, jobs, models, organization, webhooks
 from luthier.cli.demo import demo
 from luthier.cli.errors import Commands
 from luthier.cli.options import (
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(demo)
+app.add_typer(data.app, name="data")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")

@@ -30,7 +30,7 @@ def serve(
     listener = _listen(settings)
     settings = replace(settings, port=listener.getsockname()[1])
     try:
-        _pull(settings, settings.default_base)
+        pull_base(settings, settings.default_base)
     except Unavailable as error:
         hint(f"{error.message}\nThe server starts without it.")
 
@@ -76,7 +76,7 @@ def pull(name: Annotated[str, typer.Argument(help="The base model's name.", show
     from luthier.cli.display import say
     from luthier.core.settings import load
 
-    folder = _pull(load(), name)
+    folder = pull_base(load(), name)
     say(f"{name} is in {folder}")
 
 
@@ -126,10 +126,11 @@ def pull_default() -> None:
     from luthier.core.settings import load
 
     settings = load()
-    _pull(settings, settings.default_base)
+    pull_base(settings, settings.default_base)
 
 
-def _pull(settings: Settings, name: str) -> Path:
+def pull_base(settings: Settings, name: str) -> Path:
+    """Bring a base model onto this machine, with a bar where it must be fetched."""
     from luthier.cli.display import pull_bar
     from luthier.domain.bases import Bases
 

@@ -28,6 +28,7 @@ from typing import Final, Literal
 from luthier.core.json import JsonObject
 
 Method = Literal["supervised", "dpo"]
+MAX_CONTEXT_TOKENS: Final = 2048  # of one training row; a base that sees less sets its own limit
 EventKind = Literal["started", "metrics", "checkpoint", "warning", "finished", "failed"]
 
 

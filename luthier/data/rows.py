@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +69,16 @@ class Rows:
         """Whether a token is text by itself: no special one, no part of a character, no filling of the vocabulary."""
         text = "" if token_id in self._special else self.text_of(token_id)
         return bool(text) and "\ufffd" not in text
+
+    def pieces(self, row: Row) -> tuple[tuple[str, bool], ...]:
+        """A row's text, cut where learnt tokens begin and end."""
+        learnt = row.weights > 0
+        bounds = [0, *(np.flatnonzero(learnt[1:] != learnt[:-1]) + 1).tolist(), len(row.ids)]
+        return tuple(
+            (self._tokenizer.decode(row.ids[start:end].tolist(), skip_special_tokens=False), bool(learnt[start]))
+            for start, end in pairwise(bounds)
+            if end > start
+        )
 
     def _render(self, example: Example) -> list[Rendered]:
         match example:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 from luthier.core import hyper
 from luthier.core.errors import JobFailed
 from luthier.core.files import FileObject
 from luthier.core.jobs import Asked, Job, NewEvent
-from luthier.core.run import AdapterShape, Hyperparameters, RunFolder, RunSpec, write_atomic
+from luthier.core.run import MAX_CONTEXT_TOKENS, AdapterShape, Hyperparameters, RunFolder, RunSpec, write_atomic
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import DataFile, Which
 from luthier.data.receipt import Summary, check
@@ -23,8 +22,6 @@ from luthier.domain.bases import Bases
 from luthier.store import files
 from luthier.store.blobs import Blobs
 from luthier.store.database import Database
-
-MAX_CONTEXT_TOKENS: Final = 2048  # of one training row; a base that sees less sets its own limit
 
 
 @dataclass(frozen=True)

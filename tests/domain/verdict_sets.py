@@ -23,7 +23,7 @@ def chat(question, answer, system=SYSTEM):
 
 def words(seed):
     """All words with their kinds, shuffled."""
-    pairs = [(word, kind) for kind, group in KINDS.items() for word in group.split()]
+    pairs = [(word, f"It is a kind of {kind}.") for kind, group in KINDS.items() for word in group.split()]
     random.Random(seed).shuffle(pairs)
     return pairs
 
@@ -34,7 +34,7 @@ def sorted_words(examples, held_out, *, wrong=0.0, seed=1):
     pairs = words(seed)
 
     def said(kind):
-        return chance.choice([k for k in KINDS if k != kind]) if chance.random() < wrong else kind
+        return chance.choice([k for _, k in pairs if k != kind]) if chance.random() < wrong else kind
 
     training = [chat(word, said(kind)) for word, kind in pairs[:examples]]
     return training, [chat(word, kind) for word, kind in pairs[examples : examples + held_out]]
@@ -43,5 +43,6 @@ def sorted_words(examples, held_out, *, wrong=0.0, seed=1):
 def random_labels(examples, held_out, seed=2):
     """Kinds drawn by chance: there is nothing to learn."""
     chance = random.Random(seed)
-    lines = [chat(word, chance.choice(list(KINDS))) for word, _ in words(seed)]
+    pairs = words(seed)
+    lines = [chat(word, chance.choice(pairs)[1]) for word, _ in pairs]
     return lines[:examples], lines[examples : examples + held_out]
