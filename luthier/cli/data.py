@@ -86,17 +86,9 @@ def _print(found: Survey, context_tokens: int, *, which: str) -> None:
     lengths = f"{summary.tokens / examples:,.0f} an example, {max(found.tokens, default=0):,} at most"
     lost = f"{summary.cut_tokens:,} tokens lost" * (summary.cut_lines > 0)
     lines: list[tuple[str, int, str]] = [
-        (
-            "tokens",
-            summary.tokens,
-            f"{summary.tokens / examples:,.0f} an example, {max(found.tokens, default=0):,} at most",
-        ),
+        ("tokens", summary.tokens, lengths),
         ("  learnt", summary.trained_tokens, f"{share:.0%}"),
-        (
-            f"cut at {context_tokens:,} tokens",
-            summary.cut_lines,
-            f"{summary.cut_tokens:,} tokens lost" * (summary.cut_lines > 0),
-        ),
+        (f"cut at {context_tokens:,} tokens", summary.cut_lines, lost),
         ("with nothing to learn", summary.dropped_lines, "passed over" * (summary.dropped_lines > 0)),
         ("say what another said", summary.duplicate_lines, ""),
         ("say nearly the same", summary.near_duplicate_lines, ""),

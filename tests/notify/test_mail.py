@@ -4,8 +4,10 @@ import email.policy
 import pytest
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.jobs import NewEvent
 from luthier.domain import mail
 from luthier.domain.notify import job_finished_items
+from luthier.domain.verdicts import tell
 from luthier.store import jobs
 from tests.notify.conftest import a_job, failed_job, put
 
@@ -49,6 +51,23 @@ def test_the_python_call_in_the_mail_compiles_and_names_the_model(open_here):
     call = text.split("Call it in Python:")[1].split("Or with curl:")[0]
     compile(call, "mail", "exec")
     assert 'model="ft:smollm2-135m-instruct:acme::story"' in call
+
+
+def test_a_verdict_is_mailed_once_it_stands(open_here, mail_server, delivering):
+    platform = open_here(smtp_url=mail_server.url, mail_to="me@example.com")
+    job = jobs.create(platform.database, a_job(platform))
+    for _ in range(2):  # told twice, as after a crash: mailed once
+        tell(job, platform, NewEvent("verdict", "Worth it: tuned gets 90 % right."), files=["file-1", "file-2"])
+    delivering(platform, lambda: mail_server.box.messages)
+    [content] = mail_server.box.messages
+    message = email.message_from_bytes(content, policy=email.policy.default)
+    assert message["subject"] == "Was it worth it? ft:smollm2-135m-instruct:acme::story"
+    assert "Worth it: tuned gets 90 % right." in text_of(message, "plain")
+    stored = jobs.get(platform.database, job.project_id, job.id)
+    assert (stored.metadata["verdict"], stored.result_files[-2:]) == (
+        "Worth it: tuned gets 90 % right.",
+        ["file-1", "file-2"],
+    )
 
 
 def test_the_mail_of_a_failure_says_why_and_what_to_do(open_here, mail_server, delivering):

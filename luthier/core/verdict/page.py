@@ -37,10 +37,11 @@ dd{margin:0 0 .5em;overflow-wrap:anywhere;white-space:pre-wrap}
 
 def page(found: Document, *, title: str) -> str:
     """The whole page."""
+    sentence = found["verdict"].partition(": ")[2]
     parts = [
         f'<p class="model">{escape(title)}</p>',
         f"<h1>{OPENINGS[found['kind']]}</h1>",
-        f'<p class="sentence">{escape(found["verdict"].partition(": ")[2])}</p>',
+        f'<p class="sentence">{escape(sentence[:1].upper() + sentence[1:])}</p>',
     ]
     if found["comparison"]:
         parts += [_quality(found), _costs(found), _table(found)]
@@ -69,7 +70,7 @@ def _quality(found: Document) -> str:
     notes = [
         f"Measured by {found['measure']} on {len(found['rows'])} rows that were not trained on.",
         "The thin lines are 95 % intervals: the true value lies within them 95 times of 100.",
-        f"The dashed line ({percent(guess)}) is what a reply would have that ignores the question." if guess else "",
+        f"The dashed lines ({percent(guess)}) are what a reply would have that ignores the question." if guess else "",
         f"{' and '.join(filter(None, left_out)).capitalize()}." if any(left_out) else "",
     ]
     return f"<h2>Quality</h2>{bars(shown, percent, most=1.0, mark=guess or None)}{_note(' '.join(filter(None, notes)))}"

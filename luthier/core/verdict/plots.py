@@ -30,7 +30,7 @@ class Bar:
 
 
 def bars(rows: Sequence[Bar], shape: Shape, *, most: float | None = None, mark: float | None = None) -> str:
-    """Horizontal bars, each under its name; `mark` is a dashed line across all."""
+    """Horizontal bars, each under its name; `mark` is a dashed line across each."""
     reach = WIDTH - RIGHT
     most = most or max(max(row.high or row.value for row in rows), 1e-12)
     drawn = []
@@ -49,10 +49,9 @@ def bars(rows: Sequence[Bar], shape: Shape, *, most: float | None = None, mark: 
                 f'{middle - 5}v10"/>'
             )
         drawn.append(f'<text class="value" x="{WIDTH}" y="{middle + 5}">{escape(shape(row.value))}</text>')
-    height = len(rows) * ROW
-    if mark is not None:
-        drawn.append(f'<path class="mark" d="M{mark / most * reach:.1f} 0V{height}"/>')
-    return _svg(height, drawn)
+        if mark is not None:
+            drawn.append(f'<path class="mark" d="M{mark / most * reach:.1f} {top + 18}v{BAR + 8}"/>')
+    return _svg(len(rows) * ROW, drawn)
 
 
 def line(points: Sequence[tuple[float, float]], shape: Shape, *, names: Shape, marked: float | None = None) -> str:
