@@ -88,6 +88,8 @@ def tune(
     say(f"File {uploaded.id}")
     job = follow_aloud(client, create_job(client, uploaded.id, **options).id)
     paste(client, str(job.fine_tuned_model), file)
+    if validation is not None:
+        say(f"\nWas it worth it? The verdict follows: luthier compare {job.fine_tuned_model}")
 
 
 @app.command()

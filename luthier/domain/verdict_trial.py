@@ -200,10 +200,8 @@ def _row(example: Example) -> Row | None:
             return row_of(messages, tools)
         case Preference(preferred, _):
             return row_of(preferred.messages, preferred.tools)
-        case _:
-            return row_of(
-                ({"role": "user", "content": example.prompt}, {"role": "assistant", "content": example.completion})
-            )
+        case _:  # a prompt and its completion are no chat, and those who learnt them are asked otherwise
+            return None
 
 
 def _contenders(job: Job, platform: Platform, ask: EngineAsk, rows: list[Row], examples: list[Row]) -> list[Contender]:

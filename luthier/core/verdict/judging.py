@@ -24,7 +24,8 @@ Kind = Literal["tune", "prompt is enough", "more data needed", "overfitted", "no
 FEWEST_ROWS: Final = 8
 FEW_EXAMPLES: Final = 50  # OpenAI's own advice: start with 50 good ones
 EQUAL: Final = 0.01  # prompts this near to each other are as good: the cheaper one counts
-TOLERABLE: Final = 0.1  # a difference that lies within this is none
+SLIGHT: Final = 0.05  # a loss smaller than this, that may be chance, is outweighed by a lower price
+TELLING: Final = 0.1  # a gain that may be as large as this is worth more rows to know
 LOSS_RISEN: Final = 1.15  # validation loss at the end, over that of the checkpoint: noise moves it by less
 OPENINGS: Final[dict[Kind, str]] = {
     "tune": "Worth it",
@@ -129,7 +130,7 @@ def _too_few(trial: Trial) -> str:
     if trial.leaked_rows:
         why += f", that are not in the training file, as {trial.leaked_rows} others are or nearly"
     if trial.unread_rows:
-        why += f", that end in a reply in words, as {trial.unread_rows} others do not"
+        why += f", that are chats and end in a reply in words, as {trial.unread_rows} others do not"
     return why
 
 
@@ -162,10 +163,10 @@ def _against_a_prompt_that_works(trial: Trial, gain: Interval, shares: str) -> V
     rival, rows = trial.rival, len(trial.rows)
     cheaper = trial.break_even(rival)
     within = f"a difference of {_points(gain)}"
-    if gain.low >= -TOLERABLE and cheaper is not None:
+    if gain.high >= 0 and gain.mean >= -SLIGHT and cheaper is not None:
         words = f"{shares}, about the same ({within}), but {_cost(trial, rival)}"
         return _verdict(trial, "tune", words, model=trial.tuned.model)
-    if gain.mean > 0 and gain.high > TOLERABLE:
+    if gain.mean > 0 and gain.high > TELLING:
         wanted = round(rows * (gain.high - gain.low) ** 2 / (4 * (gain.mean or 1) ** 2))
         words = f"{shares}, {within}, which may be chance; hold out some {max(wanted, rows * 2)} rows"
         return _verdict(trial, "not measurable", words)
