@@ -26,7 +26,9 @@ FEW_EXAMPLES: Final = 50  # OpenAI's own advice: start with 50 good ones
 EQUAL: Final = 0.01  # prompts this near to each other are as good: the cheaper one counts
 SLIGHT: Final = 0.05  # a loss smaller than this, that may be chance, is outweighed by a lower price
 TELLING: Final = 0.1  # a gain that may be as large as this is worth more rows to know
-LOSS_RISEN: Final = 1.15  # validation loss at the end, over that of the checkpoint: noise moves it by less
+# What validation loss must have risen by since a checkpoint, as a share and in nats a token: noise moves it by less.
+LOSS_RISEN: Final = 1.15
+LOSS_RISEN_NATS: Final = 0.1
 OPENINGS: Final[dict[Kind, str]] = {
     "tune": "Worth it",
     "prompt is enough": "The prompt is enough",
@@ -142,7 +144,9 @@ def _best_of_ours(trial: Trial) -> Measured:
         if checkpoint.role != "checkpoint" or not _above(trial, checkpoint.scores):
             continue
         loss = trial.losses.get(_step(checkpoint))
-        risen = final_loss is not None and loss is not None and final_loss > LOSS_RISEN * loss
+        risen = (
+            final_loss is not None and loss is not None and final_loss > max(LOSS_RISEN * loss, loss + LOSS_RISEN_NATS)
+        )
         better = difference(checkpoint.scores, tuned.scores)
         if better.low > 0 or (risen and better.mean >= 0):
             return checkpoint
