@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from luthier.api.invalid import explain
 from luthier.api.wire.base import ErrorDetail, ErrorEnvelope
@@ -75,6 +76,13 @@ def _sendable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path. Each has a route of its own, and the framework tells those of the first alone."""
+    routes = request.app.router.routes
+    methods = ("GET", "POST", "DELETE")
+    return [m for m in methods if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes)]
+
+
 def install(app: FastAPI) -> None:
     """Make the app answer its errors this way."""
 
@@ -92,7 +100,7 @@ def install(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.NOT_FOUND:
             return envelope(404, f"Invalid URL {where}", code="unknown_url")
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers = dict(error.headers or {})
+            headers = {"allow": ", ".join(_allowed(request))}
             return envelope(405, f"Invalid method for URL {where}", code="method_not_allowed", headers=headers)
         if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return envelope(413, f"{error.detail} {where}", code="request_too_large")

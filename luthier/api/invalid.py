@@ -116,15 +116,16 @@ def _worded(param: str, errors: list[Error]) -> InvalidRequest:
     expected = list(dict.fromkeys(_expected(error) for error in errors))
     if all(expected):
         one_of = expected[0] if len(expected) == 1 else "one of " + " or ".join(str(e) for e in expected)
+        where = f"'{param}'" if param else "the request's body"
         return _invalid(
-            "invalid_type", param, f"Invalid type for '{param}': expected {one_of}, but got {_kind(given)} instead."
+            "invalid_type", param, f"Invalid type for {where}: expected {one_of}, but got {_kind(given)} instead."
         )
     reason = error["msg"].removeprefix("Value error, ")
     return _invalid("invalid_value", param, f"Invalid '{param}': {reason}.".replace("..", "."))
 
 
 def _invalid(code: str, param: str, message: str) -> InvalidRequest:
-    return InvalidRequest(message, code=code, param=param)
+    return InvalidRequest(message, code=code, param=param or None)
 
 
 def _expected(error: Error) -> str | None:

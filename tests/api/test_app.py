@@ -66,9 +66,15 @@ def test_the_document_names_forms_errors_and_no_422(server):
 
 def test_a_wrong_method_is_405(http):
     answer = http.patch("/files")
-    assert answer.status_code == 405
-    assert answer.headers["allow"] in {"GET, POST", "POST, GET", "GET", "POST"}
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert http.patch("/files/file-1").headers["allow"] == "GET, DELETE"
     assert answer.json()["error"]["message"] == "Invalid method for URL (PATCH /v1/files)"
+
+
+def test_a_body_that_is_no_object(http):
+    error = http.post("/chat/completions", json=[1]).json()["error"]
+    assert error["message"] == "Invalid type for the request's body: expected an object, but got an array instead."
+    assert error["param"] is None
 
 
 def test_a_slash_too_many_is_another_url(http):

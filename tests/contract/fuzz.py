@@ -51,7 +51,7 @@ def main(per_operation: str, *options: str) -> int:
         document.write_text(json.dumps(inviting(server)))
         made = sum(statuses.values())
         command = [SCHEMATHESIS, "run", document, "--url", server.url.removesuffix("/v1"), "--checks", CHECKS]
-        command += ["--header", f"Authorization: Bearer {KEY}", "--request-timeout", str(HANG_S), "--workers", "2"]
+        command += ["--header", f"Authorization: Bearer {KEY}", "--request-timeout", str(HANG_S), "--workers", "1"]
         command += ["--max-examples", per_operation, "--suppress-health-check", "all", "--continue-on-failure"]
         command += ["--phases", "coverage,fuzzing", "--warnings", "off", *options]
         failed = subprocess.run(command, check=False, cwd=data).returncode
