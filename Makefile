@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz lock
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz lock bench-train
 
 install: $(STAMP)
 
@@ -67,6 +67,16 @@ test-clients: install $(CLIENTS:%=.venv-clients/%/.installed) $(AI_SDK)/node_mod
 
 $(AI_SDK)/node_modules/.package-lock.json: $(AI_SDK)/package-lock.json
 	cd $(AI_SDK) && npm ci --no-audit --no-fund
+
+# Half an hour on two cores: Luthier's trainer against TRL's. `make bench-train SETS=short,dpo ROUNDS=1`: shorter.
+SETS ?= short,long,unshared,turns,dpo
+ROUNDS ?= 2
+bench-train: install .venv-bench/.installed
+	$(BIN)/python -m benchmarks.train --sets $(SETS) --rounds $(ROUNDS)
+
+.venv-bench/.installed:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip --disable-pip-version-check install -c constraints.txt torch "trl>=1.16,<2" "peft>=0.21,<1"
 	@touch $@
 
 lock:

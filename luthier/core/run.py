@@ -101,7 +101,8 @@ class RunEvent:
     data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; metrics {step, total_steps,
     train_loss,
     train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy,
-    tokens_seen, tokens_computed, tokens_per_second; absent where not measured}; checkpoint {step, + its metrics};
+    tokens_seen, tokens_computed, tokens_per_second, matmul_share (of what the machine multiplies at best); absent where
+    not measured}; checkpoint {step, + its metrics};
     warning {message}; finished {trained_tokens, steps}; failed {code, message, param}.
     """
 

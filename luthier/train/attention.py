@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from luthier.core.errors import Unavailable
+from luthier.train.head import capped
 from luthier.train.trie import Tile, Trie, tiles
 
 NAME: Final = "luthier_trie"
@@ -29,6 +30,14 @@ KEPT_SCORES: Final = 1 << 20  # probabilities of a layer that are kept for its b
 def register() -> None:
     """Make the implementation known to transformers."""
     ALL_ATTENTION_FUNCTIONS.register(NAME, _attend)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a query scores a key: their product times `scale`, softly capped at `cap` where there is one (Gemma 2)."""
+
+    scale: float
+    cap: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +76,15 @@ class _Band:
         """Add `[Hk·B, K, D]` to where `pick` took it from."""
         heads_KND.index_add_(1, self.keys_BK.flatten(), parts.view(len(heads_KND), -1, parts.shape[-1]))
 
-    def probabilities(self, q_HND: Tensor, k_KND: Tensor, scale: float) -> Tensor:
+    def scores(self, q_HND: Tensor, k_KND: Tensor, scoring: Scoring) -> Tensor:
+        """`[Hk·B, G·Q, K]`, whoever sees whom."""
+        scores = torch.bmm(self.queries(q_HND, len(k_KND)).mul_(scoring.scale), self.pick(k_KND).transpose(1, 2))
+        return capped(scores, scoring.cap)
+
+    def probabilities(self, q_HND: Tensor, k_KND: Tensor, scoring: Scoring) -> Tensor:
         """`[Hk·B, G·Q, K]`, normed in float32 whatever the model's type."""
         tiles, length, keys = self.bias_BQK.shape
-        scores = torch.bmm(self.queries(q_HND, len(k_KND)).mul_(scale), self.pick(k_KND).transpose(1, 2))
+        scores = self.scores(q_HND, k_KND, scoring)
         scores.view(len(k_KND), tiles, -1, length, keys).add_(self.bias_BQK[:, None])
         return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
@@ -140,40 +154,40 @@ def _attend(
     **_: object,
 ) -> tuple[Tensor, None]:
     """`query [1, H, N, D]`, `key` and `value [1, Hk, N, D]` to `[1, N, H, D]`, as transformers' layers call it."""
-    if dropout or softcap is not None or s_aux is not None or attention_mask is not None:
-        raise Unavailable(
-            f"{type(module).__name__} wants dropout, capped scores, sinks or a mask, which a trie has not"
-        )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if dropout or s_aux is not None or attention_mask is not None:
+        raise Unavailable(f"{type(module).__name__} wants dropout, sinks or a mask, which a trie has not")
+    scoring = Scoring(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
     bands = trie.bands(sliding_window)
-    out_NHD: Tensor = _TrieAttention.apply(query[0], key[0], value[0], bands, scale)  # type: ignore[no-untyped-call]  # torch's
+    out_NHD: Tensor = _TrieAttention.apply(query[0], key[0], value[0], bands, scoring)  # type: ignore[no-untyped-call]  # torch's
     return out_NHD[None], None
 
 
 class _Context(Protocol):
     saved_tensors: tuple[Tensor, ...]
     bands: list[_Band]
-    scale: float
+    scoring: Scoring
 
     def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _TrieAttention(torch.autograd.Function):
-    """softmax(scale q·k + bias)·v, band by band. Keys are never repeated for the query heads that share them."""
+    """softmax(cap(scale q·k) + bias)·v, band by band. Keys are never repeated for the query heads that share them."""
 
     @staticmethod
-    def forward(ctx: _Context, q_HND: Tensor, k_KND: Tensor, v_KND: Tensor, bands: list[_Band], scale: float) -> Tensor:
+    def forward(
+        ctx: _Context, q_HND: Tensor, k_KND: Tensor, v_KND: Tensor, bands: list[_Band], scoring: Scoring
+    ) -> Tensor:
         heads, count, _ = q_HND.shape
         out_NHD = q_HND.new_empty(count, heads, v_KND.shape[-1])
         kept: list[Tensor] = []
         keep = heads * sum(band.bias_BQK.numel() for band in bands) <= KEPT_SCORES
         for band in bands:
-            p = band.probabilities(q_HND, k_KND, scale)
+            p = band.probabilities(q_HND, k_KND, scoring)
             band.put(out_NHD, torch.bmm(p, band.pick(v_KND)), len(k_KND))
             if keep:
                 kept.append(p)
         ctx.save_for_backward(q_HND, k_KND, v_KND, out_NHD, *kept)
-        ctx.bands, ctx.scale = bands, scale
+        ctx.bands, ctx.scoring = bands, scoring
         return out_NHD
 
     @staticmethod
@@ -184,11 +198,13 @@ class _TrieAttention(torch.autograd.Function):
         grad_HND = grad_NHD.transpose(0, 1)
         dot_HN1 = (grad_NHD * out_NHD).sum(-1).t()[..., None]
         for number, band in enumerate(ctx.bands):
-            p = kept[number] if kept else band.probabilities(q_HND, k_KND, ctx.scale)
+            p = kept[number] if kept else band.probabilities(q_HND, k_KND, ctx.scoring)
             g = band.queries(grad_HND, len(k_KND))
             band.add(dv_KND, torch.bmm(p.transpose(1, 2), g))
             ds = torch.bmm(g, band.pick(v_KND).transpose(1, 2))
-            ds.sub_(band.queries(dot_HN1, len(k_KND))).mul_(p).mul_(ctx.scale)
+            ds.sub_(band.queries(dot_HN1, len(k_KND))).mul_(p).mul_(ctx.scoring.scale)
+            if cap := ctx.scoring.cap:
+                ds.mul_(band.scores(q_HND, k_KND, ctx.scoring).div_(cap).square_().neg_().add_(1))
             band.put(dq_NHD, torch.bmm(ds, band.pick(k_KND)), len(k_KND))
             band.add(dk_KND, torch.bmm(ds.transpose(1, 2), band.queries(q_HND, len(k_KND))))
         return dq_NHD.transpose(0, 1), dk_KND, dv_KND, None, None

@@ -32,13 +32,17 @@ _METRICS: Final = "metrics.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: optimiser steps done, tokens over all of them, and the last step's metrics."""
+    """How far a run has come: optimiser steps done, tokens over all of them, and the last step's metrics.
+
+    `token_budget` is what memory held at once; sums depend on it, so a run that goes on keeps it. 0: before any step.
+    """
 
     step: int = 0
     tokens_seen: int = 0
     tokens_computed: int = 0
     metrics: JsonObject = field(default_factory=dict)
     epoch_end: bool = False
+    token_budget: int = 0
 
 
 class Checkpoints:

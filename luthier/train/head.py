@@ -17,10 +17,17 @@ class Scored(NamedTuple):
     hit_E: Tensor
 
 
-def score_edges(hidden_ND: Tensor, vocabulary_VD: Tensor, node_E: Tensor, token_E: Tensor) -> Scored:
+def capped(logits: Tensor, cap: float | None) -> Tensor:
+    """Gemma 2's soft cap, cap tanh(logits / cap), in place; the logits themselves for None."""
+    return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
+
+
+def score_edges(
+    hidden_ND: Tensor, vocabulary_VD: Tensor, node_E: Tensor, token_E: Tensor, cap: float | None = None
+) -> Scored:
     """Score edges whose nodes are sorted; differentiable in `hidden_ND`, not in the vocabulary."""
     nodes_P, slot_E = torch.unique_consecutive(node_E, return_inverse=True)
-    inputs = (hidden_ND[nodes_P], vocabulary_VD, slot_E, token_E)
+    inputs = (hidden_ND[nodes_P], vocabulary_VD, slot_E, token_E, cap)
     return Scored(*_EdgeScores.apply(*inputs))  # type: ignore[no-untyped-call]  # torch's
 
 
@@ -33,19 +40,23 @@ class _Context(Protocol):
 
 
 class _EdgeScores(torch.autograd.Function):
-    """d logp(e) / d h = W[token] - sum_v p(v) W[v]: a vector an edge, known in the forward, so no logits are kept."""
+    """d logp(e) / d h = s(token) W[token] - sum_v p(v) s(v) W[v], with s the slope of the cap, 1 where there is none.
+
+    A vector an edge, known in the forward, so no logits are kept.
+    """
 
     @staticmethod
     def forward(
-        ctx: _Context, hidden_PD: Tensor, vocabulary_VD: Tensor, slot_E: Tensor, token_E: Tensor
+        ctx: _Context, hidden_PD: Tensor, vocabulary_VD: Tensor, slot_E: Tensor, token_E: Tensor, cap: float | None
     ) -> tuple[Tensor, Tensor]:
         edges = len(slot_E)
+        slope_E = hidden_PD.new_ones(edges, dtype=torch.float32)
         logp_E = hidden_PD.new_empty(edges, dtype=torch.float32)
         hit_E = torch.empty(edges, dtype=torch.bool, device=hidden_PD.device)
         mean_PD = torch.empty_like(hidden_PD)
         for start in range(0, len(hidden_PD), CHUNK):
             part = slice(start, start + CHUNK)
-            logits_PV = torch.mm(hidden_PD[part], vocabulary_VD.t()).float()
+            logits_PV = capped(torch.mm(hidden_PD[part], vocabulary_VD.t()).float(), cap)
             mine = torch.nonzero((slot_E >= start) & (slot_E < start + CHUNK))[:, 0]
             slot, token = slot_E[mine] - start, token_E[mine]
             hit_E[mine] = logits_PV.argmax(-1)[slot] == token
@@ -53,16 +64,20 @@ class _EdgeScores(torch.autograd.Function):
             norm_P = torch.logsumexp(logits_PV, -1)
             logp_E[mine] = chosen - norm_P[slot]
             if ctx.needs_input_grad[0]:
-                p_PV = logits_PV.sub_(norm_P[:, None]).exp_().to(vocabulary_VD.dtype)
-                mean_PD[part] = torch.mm(p_PV, vocabulary_VD)
-        ctx.save_for_backward(mean_PD, vocabulary_VD, slot_E, token_E)
+                slope_PV = None if cap is None else (logits_PV / cap).square_().neg_().add_(1)
+                p_PV = logits_PV.sub_(norm_P[:, None]).exp_()
+                if slope_PV is not None:
+                    slope_E[mine] = slope_PV[slot, token]
+                    p_PV.mul_(slope_PV)
+                mean_PD[part] = torch.mm(p_PV.to(vocabulary_VD.dtype), vocabulary_VD)
+        ctx.save_for_backward(mean_PD, vocabulary_VD, slot_E, token_E, slope_E)
         ctx.mark_non_differentiable(hit_E)
         return logp_E, hit_E
 
     @staticmethod
-    def backward(ctx: _Context, grad_E: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
-        mean_PD, vocabulary_VD, slot_E, token_E = ctx.saved_tensors
-        slope_ED = vocabulary_VD[token_E].float() - mean_PD[slot_E].float()
+    def backward(ctx: _Context, grad_E: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
+        mean_PD, vocabulary_VD, slot_E, token_E, slope_E = ctx.saved_tensors
+        slope_ED = vocabulary_VD[token_E].float().mul_(slope_E[:, None]).sub_(mean_PD[slot_E])
         out_PD = torch.zeros(mean_PD.shape, dtype=torch.float32, device=mean_PD.device)
         out_PD.index_add_(0, slot_E, slope_ED.mul_(grad_E[:, None]))
-        return out_PD.to(mean_PD.dtype), None, None, None
+        return out_PD.to(mean_PD.dtype), None, None, None, None

@@ -20,11 +20,12 @@ from luthier.data.receipt import check, read_receipt
 from luthier.data.rows import Rows
 from luthier.train.checkpoints import Checkpoints, Progress
 from luthier.train.dataset import Dataset, Sample, batches
+from luthier.train.device import is_out_of_memory
 from luthier.train.dpo import Dpo
 from luthier.train.journal import Fence, Journal
 from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
-from luthier.train.policy import Policy, load_policy
+from luthier.train.policy import MIN_BUDGET, Policy, load_policy
 from luthier.train.probe import PROBES, write_probe
 from luthier.train.supervised import supervised
 
@@ -57,6 +58,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
     optimiser = Optimiser(policy.adapter, spec.hyperparameters.learning_rate, total)
     checkpoints = Checkpoints(run, fence, spec.base_name)
     progress = checkpoints.load(policy.adapter, optimiser)
+    policy.token_budget = progress.token_budget or policy.token_budget
+    peak = policy.matmul_peak()
     with Journal(run, fence, progress.step) as journal:
         journal.say(
             "started",
@@ -78,7 +81,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
             if place == 0 or not order:
                 order = batches(len(data), size, seed=spec.seed, epoch=epoch)
             samples = data.read(order[place])
-            measured = objective(policy, samples, learn=True)
+            multiplied = policy.flops
+            measured = _learn(policy, objective, samples, step, journal)
             norm = optimiser.step(step)
             if not (math.isfinite(measured.loss) and math.isfinite(norm)):
                 raise _not_finite(step, policy, objective, samples)
@@ -87,6 +91,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
                 progress.tokens_seen + measured.tokens_seen,
                 progress.tokens_computed + measured.tokens_computed,
             )
+            elapsed_s = time.monotonic() - started
             metrics: JsonObject = {
                 "step": step,
                 "total_steps": total,
@@ -94,11 +99,12 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
                 "train_mean_token_accuracy": measured.accuracy,
                 "tokens_seen": seen,
                 "tokens_computed": computed,
-                "tokens_per_second": measured.tokens_seen / (time.monotonic() - started),
+                "tokens_per_second": measured.tokens_seen / elapsed_s,
+                "matmul_share": (policy.flops - multiplied) / elapsed_s / peak,
             }
             if validation is not None:
                 metrics |= _validate(policy, objective, validation, step, size, whole=epoch_end)
-            progress = Progress(step, seen, computed, metrics, epoch_end)
+            progress = Progress(step, seen, computed, metrics, epoch_end, policy.token_budget)
             journal.add_metrics(step, metrics)
             stopping = stop_asked()
             if epoch_end or stopping or time.monotonic() - saved_at > STATE_EVERY_S:
@@ -117,6 +123,32 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
         journal.sync()
         checkpoints.publish_adapter(total)
     return True
+
+
+def _learn(policy: Policy, objective: Objective, samples: list[Sample], step: int, journal: Journal) -> Measured:
+    """Measure and learn. Where memory runs out, again with half as many tokens at once, which is told.
+
+    Errors: `JobFailed` when there is no memory for the fewest.
+    """
+    while True:
+        try:
+            return objective(policy, samples, learn=True)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            policy.adapter.gradient.zero_()
+        if policy.token_budget <= MIN_BUDGET:
+            raise JobFailed(
+                f"Step {step} does not fit into memory, with {MIN_BUDGET} tokens at once or one example. "
+                "Shorter examples or a smaller base model would.",
+                code="server_error",
+            )
+        policy.token_budget = max(MIN_BUDGET, policy.token_budget // 2)
+        journal.say(
+            "warning",
+            step,
+            {"message": f"Memory ran out; training goes on with {policy.token_budget:,} tokens at once."},
+        )
 
 
 def _training_data(run: RunFolder, spec: RunSpec, base: BaseFolder, rows: Rows) -> Dataset:

@@ -60,7 +60,7 @@ class Optimiser:
         """Set the moments to those of a run that has done `step` steps."""
         for factor, flat in self._factors().items():
             self._adam.state[flat] = {
-                "step": torch.tensor(float(step)),
+                "step": torch.tensor(float(step), device=flat.device),
                 **{moment: tensors[f"{moment}_{factor}"].to(flat.device) for moment in ("exp_avg", "exp_avg_sq")},
             }
 

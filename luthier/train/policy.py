@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -19,8 +18,10 @@ from luthier.core.run import RunSpec
 from luthier.data.base_folder import BaseFolder
 from luthier.data.rows import Row
 from luthier.train import attention
-from luthier.train.head import Scored, score_edges
+from luthier.train.device import find_device, memory_bytes, precision
+from luthier.train.head import Scored, capped, score_edges
 from luthier.train.lora import Adapter
+from luthier.train.speed import measure_peak, product_flops
 from luthier.train.trie import Trie, build_trie
 
 MEMORY_SHARE: Final = 0.25
@@ -35,9 +36,11 @@ class Policy:
         model.requires_grad_(False).eval()
         self._decoder: PreTrainedModel = model.get_decoder()
         self._vocabulary_VD: Tensor = model.get_output_embeddings().weight
+        self._cap: float | None = model.config.get_text_config().to_dict().get("final_logit_softcapping")  # Gemma 2
         self._require_trie(model)
         self.adapter: Final = Adapter(model, spec.adapter, seed=spec.seed)
-        self.token_budget: Final = token_budget(model)
+        self.token_budget = token_budget(model)
+        self.flops = 0.0  # multiplied so far with layers that are adapted and with the vocabulary, LoRA's own included
 
     @property
     def precision(self) -> str:
@@ -46,14 +49,17 @@ class Policy:
 
     def score(self, trie: Trie) -> Scored:
         """Log-probabilities of a trie's edges."""
-        hidden_ND = self._states(trie)
-        node_E, token_E = (torch.from_numpy(axis).to(hidden_ND.device) for axis in (trie.node_E, trie.token_E))
-        return score_edges(hidden_ND, self._vocabulary_VD, node_E, token_E)
+        self._count(trie)
+        return self._score(trie)
+
+    def matmul_peak(self) -> float:
+        """FLOP/s at which this machine multiplies with the largest layer that is adapted."""
+        return measure_peak(max((layer.weight for layer in self.adapter.layers.values()), key=Tensor.numel))
 
     def next_tokens(self, ids_T: Ids) -> Tensor:
         """`[T - 1, V]`: log-probabilities of what follows each of the ids but the last."""
         hidden_ND = self._states(build_trie([Row(ids_T, np.ones(len(ids_T), np.float32))]))
-        return (hidden_ND @ self._vocabulary_VD.t()).float().log_softmax(-1)
+        return capped((hidden_ND @ self._vocabulary_VD.t()).float(), self._cap).log_softmax(-1)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -64,6 +70,20 @@ class Policy:
                 yield
         finally:
             self.adapter.enable(True)
+
+    def _count(self, trie: Trie) -> None:
+        learn = torch.is_grad_enabled()
+        frozen = sum(layer.weight.numel() for layer in self.adapter.layers.values())
+        scored = len(np.unique(trie.node_E))
+        self.flops += product_flops(frozen, trie.tokens_computed, learn=learn)
+        self.flops += product_flops(self._vocabulary_VD.numel(), scored, learn=learn)
+        # LoRA's weights have a gradient of their own: 2 FLOP more for each.
+        self.flops += self.adapter.parameters * trie.tokens_computed * (6.0 if learn else 2.0)
+
+    def _score(self, trie: Trie) -> Scored:
+        hidden_ND = self._states(trie)
+        node_E, token_E = (torch.from_numpy(axis).to(hidden_ND.device) for axis in (trie.node_E, trie.token_E))
+        return score_edges(hidden_ND, self._vocabulary_VD, node_E, token_E, self._cap)
 
     def _states(self, trie: Trie) -> Tensor:
         device = self._vocabulary_VD.device
@@ -78,15 +98,15 @@ class Policy:
     def _require_trie(self, model: PreTrainedModel) -> None:
         """Run a forked trie, and its rows through the model's own forward; they must agree.
 
-        Finds what no list of architectures would: recurrent layers, capped logits, attention that is not the seam's.
+        Finds what no list of architectures would: recurrent layers, scaled logits, attention that is not the seam's.
         """
         stem = np.arange(3, 9)
         ids = np.stack([np.concatenate([stem, tail]) for tail in ([11, 12, 13], [14, 15, 16])])
         ids = (ids % len(self._vocabulary_VD)).astype(np.int32)
         trie = build_trie([Row(row, np.ones(len(row), np.float32)) for row in ids])
         with torch.no_grad():
-            ours = self.score(trie).logp_E.cpu()[torch.from_numpy(trie.edge_L)]
-            model.set_attn_implementation("sdpa")
+            ours = self._score(trie).logp_E.cpu()[torch.from_numpy(trie.edge_L)]
+            model.set_attn_implementation("eager")
             ids_RT = torch.from_numpy(ids.astype(np.int64)).to(model.device)
             logp_RTV = model(input_ids=ids_RT, use_cache=False).logits.float().log_softmax(-1)
             model.set_attn_implementation(attention.NAME)
@@ -108,23 +128,16 @@ def load_policy(base: BaseFolder, spec: RunSpec) -> Policy:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # untyped in torch
     attention.register()
     logging.disable_progress_bar()
+    device = find_device()
+    kind = precision(spec.precision, device)
     model = AutoModelForCausalLM.from_pretrained(
-        base.hf, dtype=precision(spec), attn_implementation=attention.NAME, local_files_only=True
+        base.hf, dtype=kind, attn_implementation=attention.NAME, local_files_only=True
     )
-    return Policy(model, spec)
-
-
-def precision(spec: RunSpec) -> torch.dtype:
-    """What the base is multiplied in: bfloat16 where the machine has instructions for it, else it would be slower."""
-    if spec.precision != "auto":
-        return torch.float32 if spec.precision == "float32" else torch.bfloat16
-    has_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    return Policy(model.to(device), spec)
 
 
 def token_budget(model: PreTrainedModel) -> int:
-    """Tokens whose activations fit `MEMORY_SHARE` of the machine's memory: the same number on every start here."""
+    """Tokens whose activations fit `MEMORY_SHARE` of the device's memory."""
     config = model.config.get_text_config()
     floats = config.num_hidden_layers * (16 * config.hidden_size + 6 * config.intermediate_size)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(max(MIN_BUDGET, MEMORY_SHARE * memory // (floats * model.dtype.itemsize)))
+    return int(max(MIN_BUDGET, MEMORY_SHARE * memory_bytes(model.device) // (floats * model.dtype.itemsize)))

@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from luthier.core.errors import JobFailed
 from luthier.core.run import Hyperparameters
 from luthier.data.rows import Rows
+from luthier.train import loop, policy
 from luthier.train.journal import Fence
 from luthier.train.loop import train
 from tests.tiny import chat_line, make_run, preference_line
@@ -153,3 +155,32 @@ def test_the_probe_is_of_rows_that_were_held_out(tmp_path, base):
     run = trained(tmp_path, base, CHATS, validation=held_out)
     asked = [row["body"]["messages"][-1]["content"] for row in json.loads(run.probe.read_text())["rows"]]
     assert asked == ["held out 0", "held out 1"]
+
+
+def test_out_of_memory_halves_what_is_held_at_once_and_changes_no_loss(tmp_path, base, monkeypatch):
+    monkeypatch.setattr(loop, "MIN_BUDGET", 50)
+    monkeypatch.setattr(policy, "MEMORY_SHARE", 0)
+    monkeypatch.setattr(policy, "MIN_BUDGET", 400)
+    whole = policy.Policy.score
+
+    def score(self, trie):
+        if trie.tokens_computed > 100:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        return whole(self, trie)
+
+    monkeypatch.setattr(policy.Policy, "score", score)
+    run = trained(tmp_path, base, CHATS)
+    assert [data["message"] for data in events(run, "warning")] == [
+        "Memory ran out; training goes on with 200 tokens at once.",
+        "Memory ran out; training goes on with 100 tokens at once.",
+    ]
+    assert [data["train_loss"] for data in events(run, "metrics")] == pytest.approx(GOLDEN["supervised"], rel=1e-4)
+
+
+def test_no_memory_for_the_fewest_tokens_says_what_would_help(tmp_path, base, monkeypatch):
+    def score(self, trie):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(policy.Policy, "score", score)
+    with pytest.raises(JobFailed, match="Step 1 does not fit into memory.* smaller base"):
+        trained(tmp_path, base, CHATS)

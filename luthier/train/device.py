@@ -1,0 +1,39 @@
+"""Where a model is trained, and in what type: decided by what the machine has, alike at every start.
+
+A CUDA device is taken where there is one. That choice was written without such a machine at hand.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+
+def find_device() -> torch.device:
+    """The first CUDA device, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """What the base is multiplied in: bfloat16 where the device has instructions for it, else it would be slower."""
+    if asked != "auto":
+        return torch.float32 if asked == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def memory_bytes(device: torch.device) -> int:
+    """All memory of the device, whoever holds it now: the same number at every start."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device has no memory left; the CPU's allocator says so in words alone."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
