@@ -1,4 +1,4 @@
-"""A large training file, from upload to the first optimiser step: how long, and how much memory server and trainer take.
+"""A large training file, from upload to the first step: how long, and how much memory server and trainer take.
 
     python -m benchmarks.large_file [--megabytes 1024]
 
