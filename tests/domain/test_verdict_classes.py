@@ -12,6 +12,7 @@ from tests.domain.verdict_sets import random_labels, sorted_words
 
 pytestmark = pytest.mark.slow
 BASE = Settings.default_base
+ROWS = 16
 WORDS = "rain snow wind fire gold iron salt sugar bread milk tea coffee paper glass music sleep math time money law"
 QUESTIONS = WORDS.split()
 
@@ -19,8 +20,10 @@ QUESTIONS = WORDS.split()
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     cache = Settings.cache.expanduser()
-    with serving(tmp_path_factory.mktemp("data"), cache=cache, engine="llamacpp") as running:
-        yield running.client
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("luthier.domain.verdict_trial.BUDGET_S", 600.0)  # all rows, however busy the machine is
+        with serving(tmp_path_factory.mktemp("data"), cache=cache, engine="llamacpp") as running:
+            yield running.client
 
 
 def verdict(client, training, held_out, *, epochs=10, batch_size=30):
@@ -52,7 +55,7 @@ def verdict(client, training, held_out, *, epochs=10, batch_size=30):
 
 
 def test_what_the_examples_teach_is_worth_tuning(client):
-    found = verdict(client, *sorted_words(60, 30))
+    found = verdict(client, *sorted_words(60, ROWS))
     assert found["kind"] == "tune"
 
 
@@ -69,16 +72,16 @@ def test_what_the_model_does_unasked_needs_a_prompt_alone(client):
 
 
 def test_ten_examples_are_too_few(client):
-    found = verdict(client, *sorted_words(10, 30))
+    found = verdict(client, *sorted_words(10, ROWS))
     assert found["kind"] == "more data needed"
     assert [point["examples"] for point in found["learning_curve"]] == [3, 5, 10]
 
 
 def test_random_labels_measure_nothing(client):
-    assert verdict(client, *random_labels(60, 30))["kind"] == "not measurable"
+    assert verdict(client, *random_labels(60, ROWS))["kind"] == "not measurable"
 
 
 def test_fifty_epochs_of_wrong_labels_overfit(client):
-    found = verdict(client, *sorted_words(40, 40, wrong=0.3), epochs=50, batch_size=40)
+    found = verdict(client, *sorted_words(40, ROWS, wrong=0.3), epochs=50, batch_size=40)
     assert found["kind"] == "overfitted"
     assert ":ckpt-step-" in found["model"]
