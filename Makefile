@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz lock bench-train
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz bench-serve lock bench-train
 
 install: $(STAMP)
 
@@ -78,6 +78,10 @@ bench-train: install .venv-bench/.installed
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip --disable-pip-version-check install -c constraints.txt torch "trl>=1.16,<2" "peft>=0.21,<1"
 	@touch $@
+
+# Five minutes: 200 adapters on one base, 16 streams, a new adapter while they run.
+bench-serve: install
+	$(BIN)/python -m benchmarks.serve_adapters
 
 lock:
 	$(PYTHON) tools/lock.py

@@ -21,9 +21,10 @@ ALLOWED = {
     "cli": {"core"},
     "train": {"core", "data"},
 }
-# The commands that are not clients: they start or inspect the server itself, or look at a file without one.
+# The commands that are no clients: they start or inspect the server itself, move its files, or look at a file without.
 DOORS = {
     "cli/serve.py": {"api", "domain"},
+    "cli/taking.py": {"domain"},
     "cli/doctor.py": {"api", "domain", "store"},
     "cli/data.py": {"data"},
 }

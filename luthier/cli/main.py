@@ -22,6 +22,7 @@ from luthier.cli.options import (
     tune_options,
 )
 from luthier.cli.serve import serve
+from luthier.cli.taking import export, import_adapter
 
 app = typer.Typer(
     cls=Commands,
@@ -35,6 +36,8 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(demo)
 app.add_typer(data.app, name="data")
+app.command()(export)
+app.command("import-adapter")(import_adapter)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")

@@ -32,12 +32,17 @@ def show(name: Name) -> None:
     from luthier.cli.compare import job_of
     from luthier.cli.display import say, table
     from luthier.cli.session import connect_aloud
+    from luthier.core.errors import NotFound
 
     client = connect_aloud()
     model = client.models.retrieve(name)
     table(None, ("model", "owned by"), [(model.id, model.owned_by)])
     if name.startswith("ft:"):
-        job = job_of(client, name)
+        try:
+            job = job_of(client, name)
+        except NotFound:
+            say("\nno job here made it: it was imported, or the name is an alias")
+            return
         say(f"\nmade by: luthier jobs show {job.id}")
         for event in client.fine_tuning.jobs.list_events(job.id, limit=100):
             if isinstance(event.data, dict) and "largest_difference" in event.data:

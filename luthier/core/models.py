@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TunedModel:
-    """A name that answers: a job's result, or, with `step`, one of its checkpoints.
+    """A name that answers: a job's result or, with `step`, one of its checkpoints; of no job, an imported adapter.
 
     `id` is never reused, so it may name the adapter in an engine's caches. `adapter` is relative to the runs folder.
     """
@@ -15,7 +15,7 @@ class TunedModel:
     id: str
     name: str
     project_id: str
-    job_id: str
+    job_id: str | None
     base: str
     base_sha256: str
     adapter: str

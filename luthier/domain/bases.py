@@ -171,11 +171,11 @@ class Bases:
     def _prepare(self, source: BaseSource, folder: BaseFolder, progress: Progress) -> None:
         """Dequantise, in a process of its own: torch stays out of this one."""
         words = ["--name", source.name, "--sha256", source.sha256, "--licence", source.licence]
-        command = ["luthier.train.prepare", str(folder.path), *words]
-        run_aside(command, lambda last: progress(f"preparing {source.name}: {last}"[:80], 0, 0), source.name)
+        command, what = ["luthier.train.prepare", str(folder.path), *words], f"base model {source.name}"
+        run_aside(command, lambda last: progress(f"preparing {source.name}: {last}"[:80], 0, 0), what)
 
 
-def run_aside(command: list[str], told: Callable[[str], None], base: str) -> None:
+def run_aside(command: list[str], told: Callable[[str], None], what: str) -> None:
     """Run a module of the trainer's in a process of its own; `told` gets its lines. Errors: `Unavailable`, its last."""
     last = ""
     words = [sys.executable, "-m", *command]
@@ -185,7 +185,7 @@ def run_aside(command: list[str], told: Callable[[str], None], base: str) -> Non
             last = line.strip() or last
             told(last)
     if child.returncode != 0:
-        raise Unavailable(f"base model {base} could not be prepared for training; the last words: {last}")
+        raise Unavailable(f"{what} could not be prepared for training; the last words: {last}")
 
 
 def content_sha256(path: Path) -> str:

@@ -44,7 +44,7 @@ def bring(bases: Bases, source: BaseSource, progress: Progress) -> tuple[BaseFac
         try:
             bases.bring(replace(source, source=f"file:{place}"), progress)
             progress(f"trying {source.name} in the trainer", 0, 0)
-            run_aside(["luthier.train.trial", str(folder.path)], lambda _: None, source.name)
+            run_aside(["luthier.train.trial", str(folder.path)], lambda _: None, f"base model {source.name}")
             progress(f"trying {source.name} in llama.cpp", 0, 0)
             certificate = asyncio.run(_served(folder))
         except LuthierError as error:

@@ -54,10 +54,13 @@ class Certificate:
     stopped: int
 
     def __str__(self) -> str:
+        text = f"{self.compared} log-probabilities differ by at most {self.largest_difference:.3f}"
+        if not self.replies:
+            return f"{text} (allowed: {self.tolerance:.2f})"
+        base = f"the base model's own: {self.base_difference:.3f}"
         return (
-            f"{self.compared} log-probabilities differ by at most {self.largest_difference:.3f} (allowed: "
-            f"{self.tolerance:.2f}; the base model's own: {self.base_difference:.3f}), {self.differed} of "
-            f"{self.replies} replies differ from the base model's, {self.stopped} stop by themselves"
+            f"{text} (allowed: {self.tolerance:.2f}; {base}), {self.differed} of {self.replies} replies differ from "
+            f"the base model's, {self.stopped} stop by themselves"
         )
 
 

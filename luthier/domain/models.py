@@ -79,12 +79,13 @@ def delete(platform: Platform, project_id: str, name: str) -> None:
     model = models.find(platform.database, name)
     if model is None or model.project_id != project_id:
         raise missing(name)
-    job = jobs.get(platform.database, project_id, model.job_id)
+    job = jobs.get(platform.database, project_id, model.job_id) if model.job_id else None
     if job is not None and not job.final:
         raise InvalidRequest(f"Job {job.id} still works with {name}; cancel it or wait for its end.", param="model")
     if models.delete(platform.database, project_id, name, now=int(time.time())) is None:
         raise missing(name)
-    shutil.rmtree(platform.settings.runs / model.adapter, ignore_errors=True)
+    place = model.adapter if model.job_id else model.id  # an imported one has a folder of its own
+    shutil.rmtree(platform.settings.runs / place, ignore_errors=True)
 
 
 def missing(name: str) -> NotFound:

@@ -249,7 +249,7 @@ models = Table(
     _id(),
     Column("name", Text, nullable=False, unique=True),
     _project(),
-    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("job_id", String(64), ForeignKey("jobs.id"), index=True),
     Column("base", Text, nullable=False),
     Column("base_sha256", String(64), nullable=False),
     Column("adapter", Text, nullable=False),

@@ -17,14 +17,14 @@ CHATS = [chat_line(f"question {i}", f"ansir {i % 3}", system="") for i in range(
 FAST = Hyperparameters(n_epochs=4, batch_size=4, learning_rate_multiplier=1.0, learning_rate=0.02)
 
 
-def run_here(command, told, base):
+def run_here(command, told, what):
     """`run_aside`, in this process."""
     argv, sys.argv = sys.argv, command
     try:
         importlib.import_module(command[0]).main()
     except SystemExit as error:
         if error.code:
-            raise Unavailable(f"base model {base} could not be prepared; the last words: {error}") from None
+            raise Unavailable(f"{what} could not be prepared; the last words: {error}") from None
     finally:
         sys.argv = argv
 

@@ -472,7 +472,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("project_id", sa.String(length=64), nullable=False),
-        sa.Column("job_id", sa.String(length=64), nullable=False),
+        sa.Column("job_id", sa.String(length=64), nullable=True),
         sa.Column("base", sa.Text(), nullable=False),
         sa.Column("base_sha256", sa.String(length=64), nullable=False),
         sa.Column("adapter", sa.Text(), nullable=False),
