@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import shutil
 import sys
@@ -111,11 +112,26 @@ def _dequantise(base: BaseFolder) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary, max_shard_size="1TB")
     tokenizer.save_pretrained(temporary)
+    _split_digits(temporary / "tokenizer.json", _reader(base.gguf))
     for file in temporary.iterdir():
         with file.open("rb") as written:
             os.fsync(written.fileno())
     temporary.rename(base.hf)
     sync_folder(base.path)
+
+
+def _split_digits(file: Path, reader: _Reader) -> None:
+    """SmolLM's tokenizer takes each digit by itself, as does llama.cpp; transformers forgets it when it reads a GGUF.
+
+    Seen at " ½": two tokens there, and another two here.
+    """
+    field = reader.get_field("tokenizer.ggml.pre")
+    if field is None or field.contents() != "smollm":
+        return
+    state = json.loads(file.read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, state["pre_tokenizer"]]}
+    file.write_text(json.dumps(state, ensure_ascii=False))
 
 
 class _Reader(gguf.gguf_reader.GGUFReader):  # type: ignore[misc]  # gguf has no types

@@ -7,12 +7,14 @@ import pytest
 
 from luthier.core.bases import BaseSource
 from luthier.core.errors import InvalidRequest
+from luthier.domain import bases, bringing
 from luthier.domain.bases import Bases, quiet
 from luthier.domain.bringing import bring
 from luthier.domain.certify import compare
 from luthier.engines.base import Adapter
+from luthier.engines.base_gguf import write_base_gguf
 from luthier.engines.llamacpp import LlamaCpp
-from tests.domain.brought import bring_family, trained
+from tests.domain.brought import bring_family, run_here, trained
 from tests.families import FAMILIES, make_hf
 
 # llama.cpp computes in float32 here as the trainer does, but keeps keys and values in 16 bits.
@@ -42,6 +44,17 @@ def test_a_family_is_brought_trained_and_served(tmp_path, monkeypatch, family):
     certificate = held(folder, trained(tmp_path / "run", folder))
     assert certificate.largest_difference < 5 * TOLERANCE
     assert certificate.differed == certificate.replies == 3
+
+
+@pytest.mark.parametrize("family", ["smollm", pytest.param("qwen 2", marks=pytest.mark.slow)])
+def test_a_gguf_alone_is_brought(tmp_path, monkeypatch, family):
+    monkeypatch.setattr(bases, "run_aside", run_here)
+    monkeypatch.setattr(bringing, "run_aside", run_here)
+    file = tmp_path / "model.gguf"
+    write_base_gguf(make_hf(tmp_path / "hf", family), file, name="mine")
+    registry = Bases(tmp_path / "cache", {}, tmp_path / "added")
+    _, certificate = bring(registry, BaseSource("mine", f"file:{file}", "", ""), quiet)
+    assert certificate.largest_difference < TOLERANCE
 
 
 def test_what_cannot_be_trained_is_refused_when_added(tmp_path, monkeypatch):
