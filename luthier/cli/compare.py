@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
 MISSPELLED: Final = Measure(
-    "misspelled words", "{who} misspells {share} of its words", lambda reply, _: spelling.measure([reply]).share
+    "misspelled words", "{who} misspells {share} of a reply's words", lambda reply, _: spelling.measure([reply]).share
 )
 MEASURES: Final = {"exact": measures.EXACT, "similar": measures.SIMILAR, "misspelled": MISSPELLED}
 

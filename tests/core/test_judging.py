@@ -70,6 +70,16 @@ def test_few_examples_that_teach_nothing_are_too_few():
     assert "10 examples are too few to learn from; write 50" in found.sentence
 
 
+def test_better_than_any_prompt_and_still_mostly_wrong_wants_more():
+    found = judge(trial(2, 3, 16, curve=(CurvePoint(15, (0.0,) * 40),)))
+    assert found.kind == "more data needed"
+    assert (
+        "wrong more often than right; tuned on fewer examples: 0 % with 15: 60 examples are not enough"
+        in found.sentence
+    )
+    assert judge(replace(trial(2, 3, 16), measure=SIMILAR)).kind == "tune"
+
+
 def test_many_that_teach_nothing_are_not_measurable_unless_more_of_them_help():
     plain = trial(2, 3, 4)
     assert judge(plain).kind == "not measurable"

@@ -71,8 +71,8 @@ def test_what_the_model_does_unasked_needs_a_prompt_alone(client):
     assert verdict(client, lines[:10], lines[10:])["kind"] == "prompt is enough"
 
 
-def test_ten_examples_are_too_few(client):
-    found = verdict(client, *sorted_words(10, ROWS))
+def test_ten_examples_of_twelve_kinds_are_too_few(client):
+    found = verdict(client, *sorted_words(10, ROWS, kinds=12))
     assert found["kind"] == "more data needed"
     assert [point["examples"] for point in found["learning_curve"]] == [3, 5, 10]
 

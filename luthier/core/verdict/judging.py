@@ -23,6 +23,7 @@ Kind = Literal["tune", "prompt is enough", "more data needed", "overfitted", "no
 
 FEWEST_ROWS: Final = 8
 FEW_EXAMPLES: Final = 50  # OpenAI's own advice: start with 50 good ones
+LEARNT: Final = 0.5  # of an absolute score: below, a model has not taken on what its examples show
 EQUAL: Final = 0.01  # prompts this near to each other are as good: the cheaper one counts
 SLIGHT: Final = 0.05  # a loss smaller than this, that may be chance, is outweighed by a lower price
 TELLING: Final = 0.1  # a gain that may be as large as this is worth more rows to know
@@ -119,6 +120,8 @@ def judge(trial: Trial) -> Verdict:
     shares = f"{_shares(trial, tuned, rival)} on {rows} rows"
     if gain.low > 0 and tuned.role == "checkpoint":
         return _overfitted(trial, tuned, f"{shares}; ")
+    if gain.low > 0 and trial.measure.absolute and tuned.quality.mean < LEARNT:
+        return _more(trial, f"{shares}, {_points(gain)} more, but wrong more often than right")
     if gain.low > 0:
         words = f"{shares}, {_points(gain)} more; {_cost(trial, rival)}"
         return _verdict(trial, "tune", words, model=tuned.model)
@@ -180,17 +183,23 @@ def _against_a_prompt_that_works(trial: Trial, gain: Interval, shares: str) -> V
 
 def _against_guessing(trial: Trial, tuned: Measured, gain: Interval, shares: str) -> Verdict:
     guess = sum(trial.guesses) / len(trial.guesses)
-    few, rising = trial.training_examples < FEW_EXAMPLES, _rising(trial)
-    curve = "".join(f"{_percent(_mean(p.scores))} with {p.examples}, " for p in trial.curve)
-    curve = f"; tuned on fewer examples: {curve.removesuffix(', ')}" if curve else ""
-    guessed = f"a reply that ignores the question would have {_percent(guess)}{curve}"
-    if few or rising or _above(trial, tuned.scores):
-        why = "are not enough, and more of them help" if rising else "are too few to learn from"
-        wanted = max(FEW_EXAMPLES, 2 * trial.training_examples)
-        words = f"{shares}, {guessed}: {trial.training_examples} examples {why}; write {wanted}"
-        return _verdict(trial, "more data needed", words)
-    words = f"{shares}, {guessed}: the replies do not follow from the prompts, in a way that is to be seen here"
+    guessed = f"{shares}, a reply that ignores the question would have {_percent(guess)}"
+    if trial.training_examples < FEW_EXAMPLES or _rising(trial) or _above(trial, tuned.scores):
+        return _more(trial, guessed)
+    words = f"{guessed}{_parts(trial)}: the replies do not follow from the prompts, in a way that is to be seen here"
     return _verdict(trial, "not measurable", words)
+
+
+def _more(trial: Trial, words: str) -> Verdict:
+    why = "are not enough, and more of them help" if _rising(trial) else "are too few to learn from"
+    wanted = max(FEW_EXAMPLES, 2 * trial.training_examples)
+    words = f"{words}{_parts(trial)}: {trial.training_examples} examples {why}; write {wanted}"
+    return _verdict(trial, "more data needed", words)
+
+
+def _parts(trial: Trial) -> str:
+    parts = ", ".join(f"{_percent(_mean(point.scores))} with {point.examples}" for point in trial.curve)
+    return f"; tuned on fewer examples: {parts}" if parts else ""
 
 
 def _rising(trial: Trial) -> bool:

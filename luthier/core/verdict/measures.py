@@ -24,11 +24,12 @@ GUESSES: Final = 20
 
 @dataclass(frozen=True)
 class Measure:
-    """A score, its name, and how a sentence says it of a contender."""
+    """A score, its name, and how a sentence says it of a contender. `absolute`: below a half is mostly wrong."""
 
     name: str
     phrase: str
     score: Score
+    absolute: bool = True
 
 
 def exact(reply: str, reference: str | None) -> float:
@@ -42,7 +43,9 @@ def similar(reply: str, reference: str | None) -> float:
 
 
 EXACT: Final = Measure("exact match", "{who} gets {share} of the rows right", exact)
-SIMILAR: Final = Measure("likeness to the reference", "{who} comes {share} near to the references", similar)
+SIMILAR: Final = Measure(
+    "likeness to the reference", "{who} comes {share} near to the references", similar, absolute=False
+)
 
 
 def measure_for(rows: Sequence[Row], examples: Sequence[Row]) -> Measure:
