@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Iterable
 from typing import Final
 
+import structlog
 from fastapi.datastructures import Headers
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -18,10 +19,11 @@ from luthier.api.errors import envelope, error_response
 from luthier.core.errors import LuthierError, Unauthenticated
 from luthier.core.projects import Caller
 from luthier.domain import keys
+from luthier.domain.metrics import REQUEST_SECONDS, REQUESTS
 from luthier.domain.platform import Platform
 from luthier.domain.rates import RequestRates
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES: Final = 64 << 20  # of a JSON body; forms with files raise it for themselves
 VERSION: Final = "2020-10-01"  # what OpenAI sends
@@ -41,12 +43,12 @@ class Envelope:
         started = time.perf_counter()
         request_id = f"req_{secrets.token_hex(16)}"
         head = scope["method"] == "HEAD"
-        answered = False
+        status = 0
 
         async def send_named(message: Message) -> None:
-            nonlocal answered
+            nonlocal status
             if message["type"] == "http.response.start":
-                answered = True
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers["openai-version"] = VERSION
@@ -57,14 +59,36 @@ class Envelope:
 
         scope = {**scope, "method": "GET" if head else scope["method"], "headers": _as_json(scope)}
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "body_limit_bytes": MAX_BODY_BYTES}
-        try:
-            await self._app(scope, _limited(scope, receive), send_named)
-        except Exception:  # the edge of a request: whatever was not foreseen is logged and answered
-            log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
-            if answered:
-                raise
-            response = envelope(500, UNEXPECTED.format(id=request_id), kind="server_error")
-            await response(scope, receive, send_named)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, _limited(scope, receive), send_named)
+            except Exception:  # the edge of a request: whatever was not foreseen is logged and answered
+                log.exception("request failed", method=scope["method"], path=scope["path"])
+                if status:
+                    raise
+                response = envelope(500, UNEXPECTED.format(id=request_id), kind="server_error")
+                await response(scope, receive, send_named)
+            finally:
+                _note(scope, status, time.perf_counter() - started)
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    """Count and log a request. Its query is left out: it may say anything."""
+    caller = scope["state"].get("caller")
+    route = scope.get("route")
+    operation = (route.operation_id or route.name) if isinstance(route, APIRoute) else "none"
+    REQUESTS.labels(operation, status).inc()
+    REQUEST_SECONDS.labels(operation).observe(seconds)
+    who = {"project": caller.project_id, "key": caller.key_id} if caller else {}
+    log.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        operation=operation,
+        status=status,
+        ms=round(seconds * 1000, 1),
+        **who,
+    )
 
 
 def _as_json(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -95,7 +119,7 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
 
 
 class Authenticated:
-    """Lets nothing under `/v1` pass without a valid key or over the rate, and reads no body before.
+    """Lets nobody to `/v1` and `/metrics` without a valid key or over the rate, and reads no body before.
 
     Leaves the `Caller` in the state.
     """
@@ -105,7 +129,7 @@ class Authenticated:
         self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not (scope["path"].startswith("/v1/") or scope["path"] == "/metrics"):
             await self._app(scope, receive, send)
             return
         if "caller" in scope["state"]:  # see `api/inside.py`; no client can set it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+import ssl
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,20 +15,31 @@ if TYPE_CHECKING:
     from luthier.core.settings import Settings
 
 Data = Annotated[Path | None, typer.Option(help="Data folder.", show_default="~/.luthier")]
-GRACE_S: Final = 10  # what streams get to end when the server is told to stop
+GRACE_S: Final = 60  # what answers under way get to end when the server is told to stop; told again it stops at once
 
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
     data: Data = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM), to speak https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    behind_proxy: Annotated[
+        bool | None, typer.Option("--behind-proxy", help="A proxy in front speaks https.", show_default="no")
+    ] = None,
 ) -> None:
-    """Start the server: the API, the trainer's runner, and the engines, on one data folder."""
+    """Start the server: the API, the trainer's runner, and the engines, on one data folder.
+
+    On another address than this machine's own it wants a certificate or a proxy.
+    """
+    from luthier.cli import logs
     from luthier.cli.display import hint, say
     from luthier.core.errors import Unavailable
     from luthier.core.settings import load
 
-    settings = load(host=host, port=port, data=data)
+    logs.configure()
+    settings = load(host=host, port=port, data=data, tls_cert=tls_cert, tls_key=tls_key, behind_proxy=behind_proxy)
+    check_exposure(settings)
     listener = _listen(settings)
     settings = replace(settings, port=listener.getsockname()[1])
     try:
@@ -47,11 +60,51 @@ def serve(
                 for line in welcome(settings, app.state.platform.first_key):
                     say(line)
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        proxy_headers=settings.behind_proxy,
+        forwarded_allow_ips="*" if settings.behind_proxy else None,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
     try:
         Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         say("stopped; jobs go on when the server starts again")
+
+
+def check_exposure(settings: Settings) -> None:
+    """Errors: `InvalidRequest` when keys and chats would go over a network in the clear."""
+    from luthier.core.errors import InvalidRequest
+
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise InvalidRequest("give --tls-cert and --tls-key together, or neither")
+    if settings.tls_cert is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            wrong = error.strerror or error
+            raise InvalidRequest(
+                f"{settings.tls_cert} and {settings.tls_key}: {wrong}; give a certificate and its key as PEM files"
+            ) from error
+    if _loopback(settings.host) or settings.tls_cert or settings.behind_proxy:
+        return
+    raise InvalidRequest(
+        f"{settings.host} can be reached from other machines, and keys and chats would go there in the clear. Give "
+        "--tls-cert and --tls-key; or --behind-proxy, if a proxy in front speaks https and nobody else reaches this "
+        "port; or leave --host away"
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def welcome(settings: Settings, first_key: str | None) -> list[str]:

@@ -26,6 +26,9 @@ class Settings:
     cache: Path = Path("~/.cache/luthier")  # base models: can be fetched again
     host: str = "127.0.0.1"
     port: int = 8000
+    tls_cert: Path | None = None  # PEM; with tls_key the server speaks https
+    tls_key: Path | None = None
+    behind_proxy: bool = False  # something in front speaks https for us, and tells who asks
     api_key: str | None = None  # presets the first key instead of making one
     organization: str = "personal"  # the ORG in `ft:BASE:ORG:SUFFIX:ID`
     default_base: str = "smollm2-135m-instruct"
@@ -57,7 +60,8 @@ class Settings:
     def base_url(self) -> str:
         """What clients put into `OPENAI_BASE_URL`."""
         host = socket.gethostname() if self.host in {"0.0.0.0", "::", ""} else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
+        scheme = "https" if self.tls_cert else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
 
     @property
     def key_file(self) -> Path:
@@ -133,11 +137,11 @@ def find_access(settings: Settings, environment: Mapping[str, str] | None = None
 def _parse(name: str, value: object) -> object:
     try:
         match name:
-            case "data" | "cache":
+            case "data" | "cache" | "tls_cert" | "tls_key":
                 return Path(str(value))
             case "port" | "requests_per_minute":
                 return int(str(value))
-            case "webhook_private_hosts":
+            case "webhook_private_hosts" | "behind_proxy":
                 return _boolean(value)
             case "bases":
                 return _bases(value)

@@ -12,6 +12,7 @@ from luthier.core.errors import LuthierError
 from luthier.core.patience import PATIENT
 from luthier.core.projects import Caller
 from luthier.core.usage import Usage
+from luthier.domain.metrics import ANSWER_SECONDS, TOKENS
 from luthier.store import usage
 from luthier.store.database import Database
 
@@ -35,6 +36,7 @@ class Meter:
         if self._stopped:
             return
         self._stopped = True
+        seconds = time.perf_counter() - self._started
         row = Usage(
             project_id=self._caller.project_id,
             key_id=self._caller.key_id,
@@ -44,9 +46,16 @@ class Meter:
             input_tokens=used.get("prompt_tokens", 0),
             cached_tokens=(used.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
             output_tokens=used.get("completion_tokens", 0),
-            latency_ms=round((time.perf_counter() - self._started) * 1000),
+            latency_ms=round(seconds * 1000),
             batch=PATIENT.get(),  # who can wait is a batch
         )
+        ANSWER_SECONDS.labels(self._endpoint).observe(seconds)
+        for kind, count in (
+            ("input", row.input_tokens),
+            ("cached", row.cached_tokens),
+            ("output", row.output_tokens),
+        ):
+            TOKENS.labels(kind).inc(count)
         asyncio.get_running_loop().run_in_executor(None, _write, self._database, row)
 
 

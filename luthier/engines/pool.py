@@ -38,6 +38,9 @@ class EnginePool:
             self._engines[base] = self._factory(base, self._folder_of)
         return self._engines[base]
 
+    def __len__(self) -> int:
+        return len(self._engines)
+
     async def close(self) -> None:
         """Stop all engines."""
         engines, self._engines = list(self._engines.values()), {}

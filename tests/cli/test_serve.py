@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from luthier.cli.serve import welcome
+from luthier.cli.serve import check_exposure, welcome
 from luthier.core.settings import Settings
 from tests.cli.test_commands import failing
 
@@ -34,6 +34,27 @@ def test_a_port_in_use_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port}: Address already in use; choose another by --port" in failing("serve", "--port", port)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
+def test_a_network_wants_tls_or_a_proxy(host, tmp_path):
+    told = failing("serve", "--host", host, "--data", tmp_path)
+    assert "in the clear" in told
+    assert "--behind-proxy" in told
+    check_exposure(Settings(host=host, behind_proxy=True))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
+def test_this_machine_wants_neither(host):
+    check_exposure(Settings(host=host))
+
+
+def test_a_wrong_certificate_is_one_line(tmp_path):
+    pem = tmp_path / "a.pem"
+    assert "together" in failing("serve", "--tls-cert", pem, "--data", tmp_path)
+    assert "No such file" in failing("serve", "--tls-cert", pem, "--tls-key", pem, "--data", tmp_path)
+    pem.write_text("no certificate")
+    assert "PEM" in failing("serve", "--tls-cert", pem, "--tls-key", pem, "--data", tmp_path)
 
 
 def test_a_first_run_serves_with_the_key_in_its_data_folder(tmp_path):

@@ -1,10 +1,14 @@
-"""Whether the server lives, and whether it can serve. For supervisors: outside `/v1`, without a key."""
+"""Whether the server lives, whether it can serve, and how it does.
+
+For supervisors: outside `/v1`; the first two want no key."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from luthier.api.auth import ThePlatform
+from luthier.api.auth import Admin, ThePlatform
+from luthier.domain import metrics
 
 router = APIRouter(tags=["health"])
 
@@ -20,3 +24,9 @@ def ready(platform: ThePlatform) -> dict[str, str]:
     """The database answers; otherwise 503."""
     platform.database.ping()
     return {"status": "ready"}
+
+
+@router.get("/metrics")
+def show_metrics(platform: ThePlatform, _caller: Admin) -> Response:
+    """Counts and times for Prometheus, to be asked with a key of the scope `admin`."""
+    return Response(metrics.text(platform), media_type=CONTENT_TYPE_LATEST)
