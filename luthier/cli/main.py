@@ -9,6 +9,7 @@ import typer
 
 from luthier.cli import data, jobs, models, organization, webhooks
 from luthier.cli.demo import demo
+from luthier.cli.doctor import backup, doctor, migrate, restore, rotate_secrets
 from luthier.cli.errors import Commands
 from luthier.cli.options import (
     BatchSize,
@@ -38,6 +39,8 @@ app.command()(demo)
 app.add_typer(data.app, name="data")
 app.command()(export)
 app.command("import-adapter")(import_adapter)
+for command in (doctor, backup, restore, migrate, rotate_secrets):
+    app.command()(command)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import ssl
 from dataclasses import replace
@@ -41,6 +42,7 @@ def serve(
     settings = load(host=host, port=port, data=data, tls_cert=tls_cert, tls_key=tls_key, behind_proxy=behind_proxy)
     check_exposure(settings)
     listener = _listen(settings)
+    os.umask(0o077)  # whatever is written here and by children is for nobody else to read
     settings = replace(settings, port=listener.getsockname()[1])
     try:
         pull_base(settings, settings.default_base)

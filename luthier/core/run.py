@@ -200,10 +200,10 @@ def last_words(log: Path, length: int = 500) -> str:
     return log.read_text(errors="replace").strip()[-length:] or "none"
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write `content` so that `path` is either absent, its old self or complete, power loss included."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

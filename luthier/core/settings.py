@@ -42,6 +42,7 @@ class Settings:
     webhook_private_hosts: bool = False  # allow webhooks into private networks
     cors_origins: tuple[str, ...] = ()
     requests_per_minute: int = 60_000  # of a project, in one server; more than clients send unless they run wild
+    retention_days: int | None = None  # how long stored chats, responses and trainers' logs are kept
     compute: str = "local"
     engine: str = "llamacpp"
     prices: Mapping[str, Price] = field(default_factory=lambda: dict(DEFAULT))
@@ -72,6 +73,11 @@ class Settings:
     def added_bases(self) -> Path:
         """Where the base models stand that `luthier models add` added."""
         return self.data / "bases"
+
+    @property
+    def secret_keys(self) -> Path:
+        """The keys that encrypt the secrets in the database."""
+        return self.data / "secret_keys"
 
     @property
     def runs(self) -> Path:
@@ -139,7 +145,7 @@ def _parse(name: str, value: object) -> object:
         match name:
             case "data" | "cache" | "tls_cert" | "tls_key":
                 return Path(str(value))
-            case "port" | "requests_per_minute":
+            case "port" | "requests_per_minute" | "retention_days":
                 return int(str(value))
             case "webhook_private_hosts" | "behind_proxy":
                 return _boolean(value)

@@ -15,6 +15,7 @@ from luthier.domain.bases import Bases
 from luthier.engines.pool import EnginePool
 from luthier.store.blobs import Blobs
 from luthier.store.database import Database
+from luthier.store.secrets import Secrets
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def open_platform(settings: Settings) -> Platform:
     """
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.runs.mkdir(exist_ok=True, mode=0o700)
-    database = Database(settings.database)
+    database = Database(settings.database, Secrets(settings.secret_keys))
     database.migrate()
     project = keys.ensure_project(database, settings.organization)
     first_key = keys.ensure_key(database, project, settings.api_key)

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from luthier.core.errors import LuthierError
-from luthier.domain import files, uploads
+from luthier.domain import files, retention, uploads
 from luthier.domain.platform import Platform
 
 EVERY_S: Final = 60.0
@@ -42,6 +42,7 @@ class Sweeper:
                 self._platform.blobs.remove_stale()
                 files.sweep(self._platform.database, self._platform.blobs)
                 uploads.sweep(self._platform.database, self._platform.blobs)
+                retention.sweep(self._platform)
             except LuthierError as error:
                 log.error("sweeper cannot reach its store", error=error.message)
             except Exception:  # a thread's edge: what was not swept now is swept in a minute

@@ -72,6 +72,12 @@ class Blobs:
         except NotFound:
             return
 
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Key and bytes of every blob."""
+        with _translated("its list"):
+            for some in obstore.list(self._store):
+                yield from ((found["path"], found["size"]) for found in some if "#" not in found["path"])
+
     def remove_stale(self) -> None:
         """Remove what writers killed a day ago or earlier left. For S3 a bucket's lifecycle rules do that."""
         before = time.time() - STALE_AFTER_S

@@ -10,15 +10,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, make_url, select
 from sqlalchemy.exc import DataError, OperationalError
 
 from luthier.core.errors import InvalidRequest, Unavailable
+from luthier.store.secrets import Secrets
 
 BUSY_TIMEOUT_S: Final = 30
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -26,13 +30,28 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 MIGRATION_LOCK: Final = 7_104_118
 
 
+@dataclass(frozen=True)
+class Version:
+    """Versions of the tables; None: there are none."""
+
+    found: str | None
+    wanted: str | None
+
+    @property
+    def current(self) -> bool:
+        return self.found == self.wanted
+
+
 class Database:
     """One per process. Threads may share it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, secrets: Secrets | None = None) -> None:
+        """`secrets` encrypts what rows keep secret; without it those rows can be neither read nor written."""
+        self._secrets = secrets
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(url) if self.sqlite else create_engine(url, pool_size=16, pool_pre_ping=True)
-        self._reads = self._engine.execution_options(reads=True)
+        options = {} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reads = self._engine.execution_options(reads=True, **options)
         # SQLite lets one connection write and has the others poll with growing naps; a line here is faster and fairer.
         self._writer: AbstractContextManager[object] = threading.RLock() if self.sqlite else nullcontext()
 
@@ -48,6 +67,13 @@ class Database:
         with _translated(), self._reads.begin() as connection:
             yield connection
 
+    @property
+    def secrets(self) -> Secrets:
+        """What encrypts. Errors: `Unavailable` when the database was opened without."""
+        if self._secrets is None:
+            raise Unavailable("this database was opened without the key of its secrets")
+        return self._secrets
+
     def now(self) -> float:
         """Unix time by the clock that all processes on this database share: leases are compared with it."""
         if self.sqlite:
@@ -60,16 +86,28 @@ class Database:
         with self.read() as connection:
             connection.execute(select(1))
 
-    def migrate(self) -> None:
-        """Bring the tables up to this version, from any older one or from nothing."""
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables up to this version, from any older one or from nothing; or down to an older one."""
         with self.transaction() as connection:
             if not self.sqlite:  # two servers may start at once
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-            command.upgrade(migrations(connection), "head")
+            config = migrations(connection)
+            done = ScriptDirectory.from_config(config).iterate_revisions(_at(connection) or "base", "base")
+            older = revision == "base" or revision in {step.revision for step in done}
+            (command.downgrade if older else command.upgrade)(config, revision)
+
+    def version(self) -> Version:
+        """Which version the tables have, and which this program wants."""
+        with self.read() as connection:
+            return Version(_at(connection), ScriptDirectory.from_config(migrations(connection)).get_current_head())
 
     def close(self) -> None:
         """Close idle connections."""
         self._engine.dispose()
+
+
+def _at(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def migrations(connection: Connection) -> Config:
@@ -89,7 +127,13 @@ def _sqlite_engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver's guess
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "secure_delete=ON",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -77,3 +77,11 @@ def remove(database: Database, project_id: str, response_id: str) -> bool:
     statement = delete(responses).where(responses.c.id == response_id, responses.c.project_id == project_id)
     with database.transaction() as connection:
         return connection.execute(statement).rowcount > 0
+
+
+def remove_older(database: Database, created_before: int) -> None:
+    """Delete final responses of every project that are older than that."""
+    with database.transaction() as connection:
+        connection.execute(
+            delete(responses).where(responses.c.created_at < created_before, responses.c.status.in_(FINAL))
+        )

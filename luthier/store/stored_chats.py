@@ -71,6 +71,12 @@ def remove(database: Database, project_id: str, chat_id: str) -> bool:
         return connection.execute(statement).rowcount > 0
 
 
+def remove_older(database: Database, created_before: int) -> None:
+    """Delete chats of every project that are older than that."""
+    with database.transaction() as connection:
+        connection.execute(delete(chats).where(chats.c.created_at < created_before))
+
+
 def _index(connection: Connection, project_id: str, pk: int, metadata: Mapping[str, str]) -> None:
     rows = [
         {"project_id": project_id, "key": key, "value": value, "chat_completion_pk": pk}

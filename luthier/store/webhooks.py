@@ -1,11 +1,12 @@
-"""Rows of webhook endpoints."""
+"""Rows of webhook endpoints. Their secrets are encrypted here, and nowhere else."""
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict, Unpack
 
+from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import insert, select, update
 
 from luthier.core.lists import Page, PageQuery
 from luthier.core.webhooks import WebhookEndpoint
@@ -14,6 +15,7 @@ from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import webhook_endpoints as table
 
 COLUMNS = columns(table, WebhookEndpoint)
+SECRET: Final = ("secret", "old_secret")
 
 
 class EndpointChanges(TypedDict, total=False):
@@ -31,7 +33,7 @@ class EndpointChanges(TypedDict, total=False):
 def create(database: Database, endpoint: WebhookEndpoint) -> None:
     """Add an endpoint."""
     with database.transaction() as connection:
-        connection.execute(insert(table).values(**write(endpoint)))
+        connection.execute(insert(table).values(**_hidden(database, write(endpoint))))
 
 
 def get(database: Database, project_id: str, endpoint_id: str) -> WebhookEndpoint | None:
@@ -39,21 +41,21 @@ def get(database: Database, project_id: str, endpoint_id: str) -> WebhookEndpoin
     statement = select(*COLUMNS).where(table.c.id == endpoint_id, table.c.project_id == project_id)
     with database.read() as connection:
         row = connection.execute(statement).mappings().first()
-    return read(WebhookEndpoint, row) if row else None
+    return _read(database, row) if row else None
 
 
 def list_page(database: Database, project_id: str, query: PageQuery) -> Page[WebhookEndpoint]:
     """The project's endpoints."""
     with database.read() as connection:
         rows, more = page(connection, table, query, selected=COLUMNS, owner=table.c.project_id == project_id)
-    return Page([read(WebhookEndpoint, row) for row in rows], more)
+    return Page([_read(database, row) for row in rows], more)
 
 
 def subscribed(database: Database, project_id: str, event_type: str) -> list[WebhookEndpoint]:
     """The project's endpoints that want an event. Projects have few endpoints: they are looked through."""
     with database.read() as connection:
         rows = connection.execute(select(*COLUMNS).where(table.c.project_id == project_id).order_by(table.c.pk))
-        endpoints = [read(WebhookEndpoint, row) for row in rows.mappings()]
+        endpoints = [_read(database, row) for row in rows.mappings()]
     return [endpoint for endpoint in endpoints if event_type in endpoint.event_types]
 
 
@@ -64,12 +66,12 @@ def change(
     statement = (
         update(table)
         .where(table.c.id == endpoint_id, table.c.project_id == project_id)
-        .values(**changes)
+        .values(**_hidden(database, changes))
         .returning(*COLUMNS)
     )
     with database.transaction() as connection:
         row = connection.execute(statement).mappings().first()
-    return read(WebhookEndpoint, row) if row else None
+    return _read(database, row) if row else None
 
 
 def delete(database: Database, project_id: str, endpoint_id: str) -> bool:
@@ -77,3 +79,24 @@ def delete(database: Database, project_id: str, endpoint_id: str) -> bool:
     statement = delete_from(table).where(table.c.id == endpoint_id, table.c.project_id == project_id)
     with database.transaction() as connection:
         return connection.execute(statement).rowcount > 0
+
+
+def encrypt_again(database: Database) -> int:
+    """Encrypt all secrets by the newest key; how many endpoints have some."""
+    with database.transaction() as connection:
+        rows = list(connection.execute(select(table.c.pk, table.c.secret, table.c.old_secret)).mappings())
+        for row in rows:
+            shown = {name: database.secrets.show(row[name]) if row[name] else None for name in SECRET}
+            values = _hidden(database, shown)
+            connection.execute(update(table).where(table.c.pk == row["pk"]).values(**values))
+    return len(rows)
+
+
+def _read(database: Database, row: RowMapping) -> WebhookEndpoint:
+    shown = {name: database.secrets.show(row[name]) if row[name] else None for name in SECRET}
+    return read(WebhookEndpoint, {**row, **shown})
+
+
+def _hidden(database: Database, values: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = {name: database.secrets.hide(values[name]) for name in SECRET if values.get(name)}
+    return {**values, **hidden}

@@ -6,6 +6,7 @@ from sqlalchemy import event
 from luthier.core.projects import Project
 from luthier.store import projects
 from luthier.store.database import Database
+from luthier.store.secrets import Secrets
 from tests.databases import database_url
 
 
@@ -15,8 +16,8 @@ def url(tmp_path):
 
 
 @pytest.fixture
-def database(url):
-    database = Database(url)
+def database(url, tmp_path):
+    database = Database(url, Secrets(tmp_path / "secret_keys"))
     database.migrate()
     yield database
     database.close()

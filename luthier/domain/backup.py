@@ -1,0 +1,136 @@
+"""Backups of a server that goes on working, and what becomes of one: rows, blobs, runs and keys in a folder.
+
+Bytes are there before the rows that name them, so rows are copied first, then the bytes that they name; if some were
+deleted meanwhile, the rows are copied again. Base models are not in it: they can be fetched again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from luthier.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from luthier.core.settings import Settings
+from luthier.store import consistency
+from luthier.store.blobs import Blobs
+from luthier.store.copying import copy
+from luthier.store.database import Database
+
+TRIES: Final = 5
+KEY_FILES: Final = ("api_key", "secret_keys")
+# What a copy made while a trainer works needs first: a state of it may lack what was written later, never earlier.
+RUN_ORDER: Final = ("adapter", "checkpoints")
+LEFT: Final = shutil.ignore_patterns("lock", "fence", ".*")
+
+
+def backup(settings: Settings, folder: Path) -> int:
+    """Copy everything into a new folder; how many rows.
+
+    Errors: `Conflict` for a folder that has something in it; `Unavailable` when no copy is whole.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise Conflict(f"{folder} is not empty; give a new folder for each backup")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    source = Database(settings.database)
+    blobs, copied = Blobs(settings.blobs), Blobs((folder / "blobs").absolute().as_uri())
+    with contextlib.closing(source):
+        for _ in range(TRIES):
+            (folder / "luthier.db").unlink(missing_ok=True)
+            target = Database(f"sqlite:///{folder / 'luthier.db'}")
+            with contextlib.closing(target):
+                target.migrate()
+                rows = copy(source, target)
+                try:
+                    _copy_blobs(target, blobs, copied)
+                    _copy_runs(target, settings.runs, folder / "runs")
+                except NotFound:
+                    continue
+            for name in KEY_FILES:
+                _copy_private(settings.data / name, folder / name)
+            return rows
+    raise Unavailable("files were deleted faster than they could be copied; try again when less is going on")
+
+
+def restore(settings: Settings, folder: Path) -> int:
+    """Fill an empty data folder, database and blob store from a backup; how many rows.
+
+    Errors: `InvalidRequest` for a folder that is no backup; `Conflict` when there is something already.
+    """
+    if not (folder / "luthier.db").is_file():
+        raise InvalidRequest(f"{folder} is no backup: it has no luthier.db")
+    if any((settings.data / name).exists() for name in KEY_FILES):
+        raise Conflict(f"{settings.data} is in use; restore into a new data folder (--data)")
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    source, target = Database(f"sqlite:///{folder / 'luthier.db'}"), Database(settings.database)
+    with contextlib.closing(source), contextlib.closing(target):
+        source.migrate()
+        target.migrate()
+        _copy_blobs(source, Blobs((folder / "blobs").absolute().as_uri()), Blobs(settings.blobs))
+        shutil.copytree(folder / "runs", settings.runs, dirs_exist_ok=True)
+        rows = copy(source, target)
+    for name in KEY_FILES:
+        _copy_private(folder / name, settings.data / name)
+    return rows
+
+
+def _copy_blobs(rows: Database, source: Blobs, target: Blobs) -> None:
+    """Errors: `NotFound` when one is gone; `Unavailable` when one is damaged."""
+    there = {key for key, _ in target.sizes()}
+    for needed in consistency.blobs(rows):
+        if needed.blob not in there:
+            chunks = source.read(needed.blob, needed.sha256)
+            with target.writer(needed.blob) as writer:
+                for chunk in chunks:
+                    writer.write(chunk)
+                writer.close()
+
+
+def _copy_runs(rows: Database, source: Path, target: Path) -> None:
+    """Adapters that answer, and the run folders of jobs that go on. Errors: `NotFound` when one is gone."""
+    target.mkdir(exist_ok=True, mode=0o700)
+    unfinished = set(consistency.unfinished_jobs(rows))
+    for job_id in unfinished:
+        for part in _parts(source / job_id):
+            _copy_tree(part, target / part.relative_to(source))
+    for name, adapter in consistency.adapters(rows):
+        if not (target / adapter).exists():
+            _copy_tree(source / adapter, target / adapter)
+            if not (target / adapter).exists():
+                raise NotFound(f"the adapter of {name} is gone from {source / adapter}")
+
+
+def _parts(run: Path) -> Iterator[Path]:
+    if not run.exists():
+        return
+    names = sorted(path.name for path in run.iterdir())
+    for name in [*RUN_ORDER, *(name for name in names if name not in RUN_ORDER)]:
+        path = run / name
+        if path.exists() and name not in LEFT(str(run), names):
+            yield from path.iterdir() if name == "checkpoints" else [path]
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """A file or folder, whole or not at all: what vanishes on the way is not there."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, temporary, ignore=LEFT)
+        else:
+            shutil.copyfile(source, temporary)
+    except (FileNotFoundError, shutil.Error):
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+
+
+def _copy_private(source: Path, target: Path) -> None:
+    if source.exists():
+        with open(target, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(source.read_bytes())

@@ -1,0 +1,30 @@
+"""How long what people said is kept: copies of training data until their job ends, the rest as the settings say."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from luthier.core.run import RunFolder
+from luthier.domain.platform import Platform
+from luthier.store import consistency, responses, stored_chats
+
+DAY_S: Final = 24 * 3600
+
+
+def sweep(platform: Platform) -> None:
+    """Remove the data that ended jobs were trained on from their run folders, and what is past its time."""
+    folders = list(platform.settings.runs.iterdir())  # before the jobs: a folder's job is there before the folder
+    unfinished = set(consistency.unfinished_jobs(platform.database))
+    days = platform.settings.retention_days
+    before = None if days is None else int(platform.database.now()) - days * DAY_S
+    for path in folders:
+        if path.name in unfinished:
+            continue
+        run = RunFolder(path)
+        run.training.unlink(missing_ok=True)
+        run.validation.unlink(missing_ok=True)
+        if before is not None and run.log.exists() and run.log.stat().st_mtime < before:
+            run.log.unlink(missing_ok=True)
+    if before is not None:
+        stored_chats.remove_older(platform.database, before)
+        responses.remove_older(platform.database, before)
