@@ -49,6 +49,7 @@ def backup(settings: Settings, folder: Path) -> int:
                     _copy_runs(target, settings.runs, folder / "runs")
                 except NotFound:
                     continue
+            _copy_tree(settings.added_bases, folder / "bases")
             for name in KEY_FILES:
                 _copy_private(settings.data / name, folder / name)
             return rows
@@ -71,6 +72,7 @@ def restore(settings: Settings, folder: Path) -> int:
         target.migrate()
         _copy_blobs(source, Blobs((folder / "blobs").absolute().as_uri()), Blobs(settings.blobs))
         shutil.copytree(folder / "runs", settings.runs, dirs_exist_ok=True)
+        _copy_tree(folder / "bases", settings.added_bases)
         rows = copy(source, target)
     for name in KEY_FILES:
         _copy_private(folder / name, settings.data / name)

@@ -72,7 +72,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
 
 def _engine(settings: Settings) -> Iterator[Finding]:
     base = settings.default_base
-    ready = Bases(settings.cache, settings.bases).ready(base)
+    ready = Bases(settings.cache, settings.bases, settings.added_bases).ready(base)
     there = "is" if ready else "is not"
     yield Finding(
         "base model", f"{base} {there} on this machine", None if ready else f"run: luthier models pull {base}"
