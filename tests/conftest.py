@@ -17,7 +17,7 @@ from luthier.api.app import create_app
 from luthier.core.settings import Settings
 from luthier.domain.platform import Platform
 from tests.contract.recorder import DOCUMENT, Recorder
-from tests.databases import database_url
+from tests.databases import blobs_url, database_url
 from tools.compatibility import built
 
 RECORDER = Recorder()
@@ -46,7 +46,7 @@ def serving(data: Path, *, background=True, **settings):
     """
     violations = len(RECORDER.violations)
     defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
-    defaults["database_url"] = database_url(data)
+    defaults["database_url"], defaults["blobs_url"] = database_url(data), blobs_url(data)
     app = create_app(Settings(**{**defaults, **settings}), background=background)
     # Named as TCP, for asyncio turns off Nagle's delay on no other: 40 ms less a request.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -1,4 +1,5 @@
-"""Where tests keep their rows: SQLite beside their data, or the PostgreSQL that LUTHIER_TEST_DATABASE_URL names."""
+"""Where tests keep rows and bytes: SQLite and a folder beside their data, or what LUTHIER_TEST_DATABASE_URL and
+LUTHIER_TEST_BLOBS_URL name (`make test-services`)."""
 
 import hashlib
 import os
@@ -11,10 +12,20 @@ def database_url(folder):
     server = os.environ.get("LUTHIER_TEST_DATABASE_URL")
     if not server:
         return None
-    name = "luthier_" + hashlib.sha256(str(folder).encode()).hexdigest()[:24]
+    name = _name(folder)
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         if not connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}):
             connection.exec_driver_sql(f"CREATE DATABASE {name}")
     engine.dispose()
     return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def blobs_url(folder):
+    """The URL of this folder's own blobs; None: a folder in it."""
+    store = os.environ.get("LUTHIER_TEST_BLOBS_URL")
+    return f"{store}/{_name(folder)}" if store else None
+
+
+def _name(folder):
+    return "luthier_" + hashlib.sha256(str(folder).encode()).hexdigest()[:24]

@@ -32,6 +32,7 @@ from luthier.domain.validation import public_hyperparameters, validate
 from luthier.store import jobs
 
 POLL_S: Final = 0.1
+MOST_DEATHS: Final = 3  # of a trainer without a step between them
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +131,7 @@ class Runner:
 
     def _follow(self, held: Held) -> int | None:
         """Pass on what the trainer says until it is done: tokens trained. None: paused, or we are to stop."""
-        reader, died_at = EventReader(held), 0
+        reader, died_at, deaths = EventReader(held), 0, 0
         while True:
             held.beat()
             if held.job.paused or self._stopping.is_set():
@@ -145,8 +146,9 @@ class Runner:
             reader.forward()
             if state == "finished":
                 return reader.trained_tokens
-            if state == "failed" and reader.failure is None and reader.step > died_at:
-                died_at = reader.step  # killed, not failed: it goes on from its last state, as long as it gets further
+            deaths = 0 if reader.step > died_at else deaths
+            if state == "failed" and reader.failure is None and deaths < MOST_DEATHS:
+                died_at, deaths = reader.step, deaths + 1  # killed, not failed: it goes on from its last state
                 held.say(NewEvent(f"died-{died_at}", f"The trainer was killed at step {died_at}; it goes on", "warn"))
                 self._compute.start(held.run, held.job.fence)
                 reader = EventReader(held)

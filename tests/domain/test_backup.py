@@ -15,7 +15,7 @@ from luthier.store import consistency
 from luthier.store.database import Database
 from tests.conftest import KEY, serving
 from tests.contract import objects
-from tests.databases import database_url
+from tests.databases import blobs_url, database_url
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,9 @@ def model(server):
 
 
 def elsewhere(server, folder):
-    return replace(server.platform.settings, data=folder, database_url=database_url(folder), port=0)
+    return replace(
+        server.platform.settings, data=folder, database_url=database_url(folder), blobs_url=blobs_url(folder)
+    )
 
 
 def wrong(settings):
@@ -96,7 +98,7 @@ def test_nothing_is_overwritten(server, tmp_path):
 
 def test_the_doctor_finds_what_was_broken(server, model, tmp_path):
     backup(server.platform.settings, tmp_path / "backup")
-    settings = elsewhere(server, tmp_path / "data")
+    settings = replace(elsewhere(server, tmp_path / "data"), blobs_url=None)
     restore(settings, tmp_path / "backup")
     assert wrong(settings) == []
     blobs = sorted(path for path in Path(settings.data / "blobs").iterdir())

@@ -3,7 +3,7 @@ import threading
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import inspect, select, text
 
 from luthier.core.errors import Unavailable
 from luthier.store.database import Database
@@ -18,6 +18,16 @@ def test_migrations_make_the_schema(database):
 
 def test_migrating_twice_changes_nothing(database):
     database.migrate()
+
+
+def test_tables_go_down_and_come_up_again(database, project):
+    database.migrate("base")
+    assert not database.version().current
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+    database.migrate()
+    assert database.version().current
+    test_migrations_make_the_schema(database)
 
 
 def test_nobody_else_reads_the_file(database, tmp_path):
