@@ -32,6 +32,7 @@ MAKERS = {
     "completion_id": objects.chat,
     "response_id": objects.response,
     "batch_id": objects.batch,
+    "name": objects.alias,
     "webhook_endpoint_id": objects.endpoint,
 }
 

@@ -2,6 +2,7 @@
 
 import json
 
+from luthier.core.ids import random_text
 from luthier.core.models import TunedModel
 from luthier.store import models
 from tests.api import test_files as files
@@ -32,6 +33,14 @@ def tuned(server):
     model = TunedModel(f"model_{job_id}", name, project, job_id, BASE, "0" * 64, f"{job_id}/adapter", 7, None)
     with server.platform.database.transaction() as connection:
         models.add(connection, model)
+    return name
+
+
+def alias(server):
+    """A name of the project's own for a base."""
+    name = f"alias-{random_text(8)}"
+    for _ in range(2):
+        server.http.post("/model_aliases", json={"name": name, "model": BASE})
     return name
 
 

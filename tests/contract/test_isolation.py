@@ -120,7 +120,7 @@ def test_lists_show_nothing_of_it(server, theirs, stranger, method, path, operat
     assert not [given for given in theirs.values() if given in listed.text]
     if operation not in {"listModels", "listWebhookEventTypes"}:
         assert listed.json()["data"] == []
-        assert listed.json()["has_more"] is False
+        assert not listed.json().get("has_more")
         for given in theirs.values():  # a cursor tells nothing either
             seen, unseen = stranger("GET", f"{path}?after={given}"), stranger("GET", f"{path}?after={nobodys(given)}")
             assert (seen.status_code, blurred(seen, theirs)) == (
