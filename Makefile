@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz bench-serve lock bench-train bench-store chaos audit test-services
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz bench-serve lock bench-train bench-store chaos audit test-services test-graders
 
 install: $(STAMP)
 
@@ -62,6 +62,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every way out of the jail that we know, tried; wants bubblewrap (apt-get install bubblewrap).
+test-graders: install
+	$(BIN)/python -m pytest -m slow tests/domain/test_jail.py
 
 # The pages that are made from the code: commands, compatibility.
 docs: install

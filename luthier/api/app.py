@@ -19,8 +19,10 @@ from luthier.api.routes import (
     batches,
     chat,
     completions,
+    evals,
     files,
     fine_tuning,
+    graders,
     health,
     models,
     organization,
@@ -32,6 +34,7 @@ from luthier.api.routes import (
 from luthier.api.wire.base import ErrorEnvelope
 from luthier.core.settings import Settings
 from luthier.domain.batch_worker import BatchWorker
+from luthier.domain.eval_worker import EvalWorker
 from luthier.domain.notify import Notifier
 from luthier.domain.platform import Platform, open_platform
 from luthier.domain.rates import RequestRates
@@ -44,12 +47,14 @@ ROUTERS = (
     uploads.router,
     usage.router,
     fine_tuning.router,
+    graders.router,
     models.router,
     aliases.router,
     chat.router,
     completions.router,
     responses.router,
     batches.router,
+    evals.router,
     webhooks.router,
     organization.router,
 )
@@ -106,11 +111,12 @@ def create_app(settings: Settings, *, background: bool = True) -> FastAPI:
 
 def _workers(
     app: FastAPI, platform: Platform, portal: BlockingPortal
-) -> list[Notifier | Sweeper | BatchWorker | VerdictWorker | Runner]:
+) -> list[Notifier | Sweeper | BatchWorker | VerdictWorker | Runner | EvalWorker]:
     return [
         Notifier(platform),
         Sweeper(platform),
         BatchWorker(platform, asking(app), portal),
         VerdictWorker(platform, portal),
+        EvalWorker(platform, asking(app), portal),
         Runner(platform, portal),
     ]

@@ -12,8 +12,7 @@ from starlette.types import ASGIApp, Message
 
 from luthier.core.json import JsonObject
 from luthier.core.projects import Caller
-from luthier.domain.batch_output import Answer
-from luthier.domain.batch_worker import Ask
+from luthier.domain.asking import Answer, Ask
 
 
 def asking(app: ASGIApp) -> Ask:

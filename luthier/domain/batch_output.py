@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -13,6 +12,7 @@ from luthier.core.batches import Batch, BatchStatus, LineResult, Usage
 from luthier.core.files import FileObject
 from luthier.core.ids import PREFIXES, new_id
 from luthier.core.json import Json, JsonObject
+from luthier.domain.asking import Answer
 from luthier.domain.batch_input import Request
 from luthier.domain.files import describe
 from luthier.store.blobs import Blobs
@@ -22,15 +22,6 @@ UNANSWERED: Final[dict[BatchStatus, tuple[str, str]]] = {
     "expired": ("batch_expired", "This request could not be executed before the completion window expired."),
     "cancelled": ("batch_cancelled", "This request was not executed because the batch was cancelled."),
 }
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request was answered, as on the wire."""
-
-    status_code: int
-    request_id: str
-    body: JsonObject
 
 
 def result(batch: Batch, request: Request, answer: Answer) -> LineResult:

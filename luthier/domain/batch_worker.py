@@ -6,46 +6,35 @@ Knows no HTTP and no engine: a request goes out by the `Ask` that it is given, a
 
 from __future__ import annotations
 
-import os
-import socket
 import tempfile
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import chain
 from typing import BinaryIO, Final
 
 import structlog
-from anyio import CancelScope, CapacityLimiter, create_task_group, move_on_after, sleep, to_thread
+from anyio import CancelScope, move_on_after, to_thread
 from anyio.from_thread import BlockingPortal
 
 from luthier.core.batches import FINAL, Batch, BatchError, BatchStatus
 from luthier.core.errors import InvalidRequest, LuthierError, NotFound, Unavailable
 from luthier.core.files import FileObject
-from luthier.core.ids import random_text
-from luthier.core.json import JsonObject
 from luthier.core.patience import PATIENT
 from luthier.core.projects import Caller
 from luthier.domain import models
+from luthier.domain.asking import Ask, patiently
 from luthier.domain.batch_input import MAX_INPUT_BYTES, Request, check, read
-from luthier.domain.batch_output import Answer, result, unanswered, write_file
+from luthier.domain.batch_output import result, unanswered, write_file
 from luthier.domain.batches import WINDOW_S
-from luthier.domain.held import BEAT_S, LEASE_S, LeaseLost
+from luthier.domain.claims import Claims, Lanes
+from luthier.domain.held import LEASE_S, LeaseLost
 from luthier.domain.held_batch import HeldBatch
 from luthier.domain.platform import Platform
 from luthier.domain.webhooks import event_items
 from luthier.store import batches, files
 from luthier.store.blobs import CHUNK_BYTES
 
-Ask = Callable[[Caller, str, JsonObject], Awaitable[Answer]]
-"""Sends a body to an endpoint in a caller's name; what goes wrong is an answer too, by its status."""
-
-BATCHES_AT_ONCE: Final = 4  # a small batch does not wait for the end of a large one
 REQUESTS_AT_ONCE: Final = 16  # of all batches together; an engine with fewer places lets them wait
-# A server that is busy or down is asked again, for a minute; then its refusal is the request's result.
-BUSY: Final = frozenset({429, 503})
-RETRY_AFTER_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 log = structlog.get_logger(__name__)
 
@@ -57,10 +46,10 @@ class BatchWorker:
         self._platform = platform
         self._ask = ask
         self._portal = portal
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
-        self._slots = CapacityLimiter(REQUESTS_AT_ONCE)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self._lanes = Lanes(REQUESTS_AT_ONCE)
+        self._claims = Claims("batches", self._claim, self._one)
+        self.start = self._claims.start
+        self.stop = self._claims.stop
         self._legs: dict[BatchStatus, Callable[[HeldBatch], None]] = {
             "validating": self._validate,
             "in_progress": self._run,
@@ -68,34 +57,12 @@ class BatchWorker:
             "cancelling": self._finish,
         }
 
-    def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Give up the requests under way, let go of all batches, and return when that is done. The event loop must go
-        on meanwhile."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        running: set[Future[None]] = set()
-        with ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="batch") as pool:
-            while not self._stopping.is_set():
-                running = {future for future in running if not future.done()}
-                batch = None
-                try:
-                    if len(running) < BATCHES_AT_ONCE:
-                        database = self._platform.database
-                        batch = batches.claim(database, self._owner, now=database.now(), lease_s=LEASE_S)
-                    if batch is None:
-                        self._purge()
-                except LuthierError as error:
-                    log.error("batches cannot reach their store", error=error.message)
-                if batch is not None:
-                    running.add(pool.submit(self._one, HeldBatch(self._platform.database, batch)))
-                else:
-                    self._stopping.wait(BEAT_S)
+    def _claim(self, owner: str) -> HeldBatch | None:
+        database = self._platform.database
+        batch = batches.claim(database, owner, now=database.now(), lease_s=LEASE_S)
+        if batch is None:
+            self._purge()
+        return None if batch is None else HeldBatch(database, batch)
 
     def _one(self, held: HeldBatch) -> None:
         batch = held.batch
@@ -103,7 +70,7 @@ class BatchWorker:
             if held.database.now() > batch.expires_at + WINDOW_S:
                 self._fail(held, [BatchError("server_error", "The batch could not be ended in time; see the log.")])
             while held.batch.status not in FINAL:
-                if self._stopping.is_set():
+                if self._claims.stopping.is_set():
                     held.release()
                     return
                 self._legs[held.batch.status](held)
@@ -146,44 +113,25 @@ class BatchWorker:
                 answered = batches.recorded(database, batch.id)
                 requests = (r for r in read(lines, batch.endpoint) if r.line not in answered)
                 self._portal.call(self._ask_all, held, requests, left_s)
-        if held.batch.status == "in_progress" and not self._stopping.is_set():
+        if held.batch.status == "in_progress" and not self._claims.stopping.is_set():
             held.move("finalizing")
 
     async def _ask_all(self, held: HeldBatch, requests: Iterator[Request], left_s: float) -> None:
-        with move_on_after(left_s):
-            async with create_task_group() as group:
-                group.start_soon(self._watch, held, group.cancel_scope)
-                async with create_task_group() as lanes:
-                    for _ in range(REQUESTS_AT_ONCE):
-                        lanes.start_soon(self._lane, held, requests)
-                group.cancel_scope.cancel()
-
-    async def _watch(self, held: HeldBatch, scope: CancelScope) -> None:
-        while held.batch.status == "in_progress" and not self._stopping.is_set():
-            await sleep(BEAT_S)
-            await to_thread.run_sync(held.beat)
-        scope.cancel()
-
-    async def _lane(self, held: HeldBatch, requests: Iterator[Request]) -> None:
         PATIENT.set(True)
         batch = held.batch
         caller = Caller(batch.project_id, batch.organization_id, batch.organization, batch.key_id, frozenset({"infer"}))
-        while True:
-            async with self._slots:
-                request = next(requests, None)
-                if request is None:
-                    return
-                answer = await self._answer(caller, batch.endpoint, request.body)
+
+        async def one(request: Request) -> None:
+            answer = await patiently(self._ask, caller, batch.endpoint, request.body)
             with CancelScope(shield=True):  # what was answered is kept, whatever ends the batch
                 await to_thread.run_sync(held.record, result(batch, request, answer))
 
-    async def _answer(self, caller: Caller, endpoint: str, body: JsonObject) -> Answer:
-        for pause_s in RETRY_AFTER_S:
-            answer = await self._ask(caller, endpoint, body)
-            if answer.status_code not in BUSY:
-                return answer
-            await sleep(pause_s)
-        return await self._ask(caller, endpoint, body)
+        def go_on() -> bool:
+            held.beat()
+            return held.batch.status == "in_progress" and not self._claims.stopping.is_set()
+
+        with move_on_after(left_s):
+            await self._lanes.each(requests, one, go_on)
 
     def _finish(self, held: HeldBatch) -> None:
         """Write the files, and end the batch with them."""

@@ -1,4 +1,4 @@
-"""What time takes away: expired files and uploads, bytes whose rows are deleted, leavings of killed writers.
+"""What time takes away: expired files and uploads, old answers, bytes of deleted rows, leavings of killed writers.
 
 A thread of the server's process.
 """
@@ -13,8 +13,10 @@ import structlog
 from luthier.core.errors import LuthierError
 from luthier.domain import files, retention, uploads
 from luthier.domain.platform import Platform
+from luthier.store import answers
 
 EVERY_S: Final = 60.0
+ANSWERS_LIVE_S: Final = 30 * 24 * 3600  # what models said in evals; then the same is asked anew
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,7 @@ class Sweeper:
                 files.sweep(self._platform.database, self._platform.blobs)
                 uploads.sweep(self._platform.database, self._platform.blobs)
                 retention.sweep(self._platform)
+                answers.forget(self._platform.database, before=self._platform.database.now() - ANSWERS_LIVE_S)
             except LuthierError as error:
                 log.error("sweeper cannot reach its store", error=error.message)
             except Exception:  # a thread's edge: what was not swept now is swept in a minute

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import delete, insert, select, update
 
 from luthier.core.json import JsonObject
 from luthier.core.outbox import OutboxItem
 from luthier.core.responses import FINAL, ResponseStatus, StoredResponse
-from luthier.store import outbox
+from luthier.store import outbox, rows
 from luthier.store.database import Database
 from luthier.store.rows import columns, read, write
 from luthier.store.schema import responses
@@ -29,6 +29,13 @@ def get(database: Database, project_id: str, response_id: str) -> StoredResponse
     with database.read() as connection:
         row = connection.execute(statement).mappings().first()
     return read(StoredResponse, row) if row else None
+
+
+def each(database: Database, project_id: str, *, until: int) -> Iterator[tuple[int, StoredResponse]]:
+    """The project's responses up to a time, oldest first, each with a number that stays its own."""
+    where = [responses.c.project_id == project_id, responses.c.created_at <= until]
+    for row in rows.each(database.read, responses, selected=COLUMNS, where=where):
+        yield row["pk"], read(StoredResponse, row)
 
 
 def abandoned(database: Database, response_id: str, *, now: float) -> bool:

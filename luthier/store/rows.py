@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, FromClause, RowMapping, Table, select
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, RowMapping, Table, select, tuple_
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.lists import PageQuery
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+ROWS_AT_ONCE: Final = 200
 
 
 def columns(table: Table, value: type[DataclassInstance]) -> list[Column[Any]]:
@@ -32,6 +34,25 @@ def write(value: DataclassInstance) -> dict[str, Any]:
     return asdict(value)
 
 
+def each(
+    connect: Callable[[], AbstractContextManager[Connection]],
+    table: Table,
+    *,
+    selected: Sequence[ColumnElement[Any]],
+    where: Sequence[ColumnElement[bool]],
+) -> Iterator[RowMapping]:
+    """All rows, oldest first and with their `pk`, read so many at a time: nobody is kept waiting."""
+    last = 0
+    while True:
+        statement = select(table.c.pk, *selected).where(table.c.pk > last, *where).order_by(table.c.pk)
+        with connect() as connection:
+            rows = connection.execute(statement.limit(ROWS_AT_ONCE)).mappings().all()
+        yield from rows
+        if len(rows) < ROWS_AT_ONCE:
+            return
+        last = rows[-1]["pk"]
+
+
 def page(
     connection: Connection,
     table: Table,
@@ -42,21 +63,27 @@ def page(
     where: Sequence[ColumnElement[bool]] = (),
     source: FromClause | None = None,
     position: ColumnElement[int] | None = None,
+    sorted_by: ColumnElement[Any] | None = None,
 ) -> tuple[list[RowMapping], bool]:
     """One page's rows, and whether another follows. `owner` limits what the cursor may name; `where` filters.
 
     `source` and `position` walk another index than the table's own: a join with the table's `pk` under another name.
+    `sorted_by` is a column that rows are listed by, those with the same value by their age.
     Errors: `InvalidRequest` when the cursor names nothing that the owner has.
     """
     position = table.c.pk if position is None else position
+    keys = [position] if sorted_by is None else [sorted_by, position]
     statement = select(*selected).select_from(source if source is not None else table).where(owner, *where)
     if query.after is not None:
-        cursor = connection.scalar(select(table.c.pk).where(table.c.id == query.after, owner))
+        named = [table.c.pk] if sorted_by is None else [sorted_by, table.c.pk]
+        cursor = connection.execute(select(*named).where(table.c.id == query.after, owner)).first()
         if cursor is None:
             raise InvalidRequest(
                 f"No object with id '{query.after}' to continue after.", code="invalid_value", param="after"
             )
-        statement = statement.where(position > cursor if query.order == "asc" else position < cursor)
-    statement = statement.order_by(position.asc() if query.order == "asc" else position.desc()).limit(query.limit + 1)
+        here, there = tuple_(*keys), tuple_(*cursor)
+        statement = statement.where(here > there if query.order == "asc" else here < there)
+    order = [key.asc() if query.order == "asc" else key.desc() for key in keys]
+    statement = statement.order_by(*order).limit(query.limit + 1)
     rows = list(connection.execute(statement).mappings())
     return rows[: query.limit], len(rows) > query.limit

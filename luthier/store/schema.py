@@ -433,3 +433,76 @@ responses = Table(
     Column("lease_until", Float, nullable=False),
     Index(None, "project_id", "pk"),
 )
+
+evals = Table(
+    "evals",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    _created(),
+    Column("updated_at", BIG, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("data_source_config", DOCUMENT, nullable=False),
+    Column("testing_criteria", DOCUMENT, nullable=False),
+    Column("metadata", DOCUMENT),
+    Index(None, "project_id", "pk"),
+)
+
+eval_runs = Table(
+    "eval_runs",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("organization_id", String(64), nullable=False),
+    Column("organization", Text, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("eval_id", String(64), ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
+    _created(),
+    Column("name", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("data_source", DOCUMENT, nullable=False),
+    Column("metadata", DOCUMENT),
+    Column("status", String(16), nullable=False),
+    Column("error", DOCUMENT),
+    Column("passed", BIG, nullable=False),
+    Column("failed", BIG, nullable=False),
+    Column("errored", BIG, nullable=False),
+    Column("usage", DOCUMENT, nullable=False),
+    Column("criteria", DOCUMENT, nullable=False),
+    Column("finished_at", BIG),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_owner", Text),
+    Column("lease_until", Float, nullable=False, server_default="0"),
+    Index(None, "eval_id", "pk"),
+    _partial("ix_eval_runs_unfinished", "pk", where="finished_at IS NULL"),
+)
+
+eval_items = Table(
+    "eval_items",
+    metadata,
+    _pk(),
+    _id(),
+    _project(),
+    Column("run_id", String(64), ForeignKey("eval_runs.id", ondelete="CASCADE"), nullable=False),
+    Column("eval_id", String(64), nullable=False),
+    _created(),
+    Column("row", BIG, nullable=False),
+    Column("item", DOCUMENT, nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("results", DOCUMENT, nullable=False),
+    Column("sample", DOCUMENT, nullable=False),
+    Index(None, "run_id", "pk"),
+    # A run that goes on after a crash grades no row twice.
+    UniqueConstraint("run_id", "row"),
+)
+
+# What models said in evals, by a hash of weights and question: the same is not asked twice.
+answers = Table(
+    "answers",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("created_at", BIG, nullable=False, index=True),
+    Column("answer", DOCUMENT, nullable=False),
+)

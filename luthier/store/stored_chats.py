@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from luthier.core.chats import StoredChat
 from luthier.core.lists import Page, PageQuery
+from luthier.store import rows
 from luthier.store.database import Database
 from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import chat_completion_metadata as pairs
@@ -43,8 +44,15 @@ def list_page(
         same = (pair.c.project_id == project_id, pair.c.key == key, pair.c.value == value)
         where.append(exists().where(*same, pair.c.chat_completion_pk == chats.c.pk))
     with database.read() as connection:
-        rows, more = page(connection, chats, query, selected=COLUMNS, owner=owner, where=where)
-    return Page([read(StoredChat, row) for row in rows], more)
+        found, more = page(connection, chats, query, selected=COLUMNS, owner=owner, where=where)
+    return Page([read(StoredChat, row) for row in found], more)
+
+
+def each(database: Database, project_id: str, *, until: int) -> Iterator[tuple[int, StoredChat]]:
+    """The project's chats up to a time, oldest first, each with a number that stays its own."""
+    where = [chats.c.project_id == project_id, chats.c.created_at <= until]
+    for row in rows.each(database.read, chats, selected=COLUMNS, where=where):
+        yield row["pk"], read(StoredChat, row)
 
 
 def set_metadata(database: Database, project_id: str, chat_id: str, metadata: dict[str, str]) -> StoredChat | None:
@@ -78,9 +86,9 @@ def remove_older(database: Database, created_before: int) -> None:
 
 
 def _index(connection: Connection, project_id: str, pk: int, metadata: Mapping[str, str]) -> None:
-    rows = [
+    pairs_of = [
         {"project_id": project_id, "key": key, "value": value, "chat_completion_pk": pk}
         for key, value in metadata.items()
     ]
-    if rows:
-        connection.execute(insert(pairs), rows)
+    if pairs_of:
+        connection.execute(insert(pairs), pairs_of)

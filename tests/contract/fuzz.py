@@ -34,6 +34,8 @@ MAKERS = {
     "batch_id": objects.batch,
     "name": objects.alias,
     "webhook_endpoint_id": objects.endpoint,
+    "eval_id": objects.tested,
+    "run_id": objects.eval_run,
 }
 
 

@@ -3,8 +3,10 @@
 import json
 
 from luthier.core.ids import random_text
+from luthier.core.evals import OutputItem
+from luthier.core.ids import new_id
 from luthier.core.models import TunedModel
-from luthier.store import models
+from luthier.store import eval_runs, models
 from tests.api import test_files as files
 
 BASE = "smollm2-135m-instruct"
@@ -78,6 +80,35 @@ def key(server, project_id):
 
 def admin_key(server):
     return server.http.post("/organization/admin_api_keys", json={"name": "k"}).json()["id"]
+
+
+def tested(server):
+    """An eval."""
+    criterion = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "x", "operation": "eq"}
+    config = {"type": "custom", "item_schema": {"type": "object"}}
+    return server.http.post("/evals", json={"data_source_config": config, "testing_criteria": [criterion]}).json()["id"]
+
+
+def eval_run(server, eval_id=None):
+    """A run that waits."""
+    rows = {"type": "file_content", "content": [{"item": {"x": "x"}}]}
+    made = {"data_source": {"type": "jsonl", "source": rows}}
+    return server.http.post(f"/evals/{eval_id or tested(server)}/runs", json=made).json()["id"]
+
+
+def output_item(server, eval_id, run_id):
+    """A row of a run that waits: graded as if somebody worked on it."""
+    database = server.platform.database
+    sample = {"input": [], "output": [], "finish_reason": "stop", "model": "", "error": None, "temperature": 1.0}
+    usage = {"total_tokens": 0, "completion_tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
+    sample |= {"top_p": 1.0, "seed": 0, "max_completion_tokens": 0, "usage": usage}
+    run = eval_runs.get(database, server.platform.project.id, eval_id, run_id)
+    result = {"name": "x", "score": 1.0, "passed": True, "sample": None}
+    item = OutputItem(
+        new_id("output_item"), run_id, eval_id, run.project_id, 1, 1, {"x": "x"}, "pass", [result], sample
+    )
+    assert eval_runs.record(database, run, item)
+    return item.id
 
 
 def endpoint(server):

@@ -62,6 +62,12 @@ def mend(document: dict[str, Any]) -> dict[str, Any]:
     choice["finish_reason"]["enum"].append(None)
     choice["finish_reason"]["type"] = ["string", "null"]
     choice["logprobs"]["anyOf"][0]["properties"]["token_logprobs"]["items"]["type"] = ["number", "null"]
+    # OpenAI's schema has one grader in a multi, its own example a list, its guide a map.
+    inside = schemas["GraderMulti"]["properties"]
+    many = {"type": "object", "additionalProperties": inside["graders"]}
+    inside["graders"] = {"anyOf": [inside["graders"], {"type": "array", "items": inside["graders"]}, many]}
+    # A request may say `evals`; the answer's list of purposes lacks it.
+    schemas["OpenAIFile"]["properties"]["purpose"]["enum"].append("evals")
     # `encoding_format` base64 is documented, its answer is not.
     schemas["Embedding"]["properties"]["embedding"] = {"anyOf": [schemas["Embedding"]["properties"]["embedding"], TEXT]}
     _modernise(document)

@@ -18,7 +18,7 @@ def test_the_page_is_up_to_date(text):
     "row",
     [
         "| `/files/{file_id}` | DELETE, GET | works |",
-        "| `/evals` | GET, POST | not built |",
+        "| `/evals` | GET, POST | works |",
         "| `/responses/compact` | POST | refused |",
         "| `audio` | refused | |",
         "| `modalities` | works | `[]`: `audio` |",

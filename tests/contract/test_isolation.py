@@ -16,6 +16,8 @@ from tools.compatibility import document
 
 # What an operation needs beside its path to get as far as looking for the object.
 BODIES = {
+    "updateEval": {"name": "mine now"},
+    "createEvalRun": {"data_source": {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}}},
     "updateChatCompletion": {"metadata": {}},
     "completeUpload": {"part_ids": ["part_x"]},
     "updateWebhookEndpoint": {"name": "mine now"},
@@ -63,7 +65,9 @@ def theirs(server):
     granted = server.client.fine_tuning.checkpoints.permissions.create(
         ids["checkpoint"], project_ids=[server.platform.project.id]
     )
-    return ids | {"permission_id": granted.data[0].id}
+    ids["run_id"] = objects.eval_run(server, ids["eval_id"])
+    item = objects.output_item(server, ids["eval_id"], ids["run_id"])
+    return ids | {"permission_id": granted.data[0].id, "output_item_id": item}
 
 
 @pytest.fixture(scope="module")

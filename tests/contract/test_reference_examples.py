@@ -17,10 +17,13 @@ from tools.compatibility import built
 
 MODELS = (
     *("VAR_chat_model_id", "VAR_completion_model_id", "text-embedding-ada-002"),
-    *("gpt-4o-mini", "o4-mini", "gpt-5", "gpt-5.4", "o3-mini"),
+    *("gpt-4o-mini", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5.4", "o3-mini"),
 )
 # What does not work even at OpenAI, and how it is meant.
-MENDED = {'"ft-run-display-name"\n': '"ft-run-display-name",\n'}
+MENDED = {
+    """"ground_truth":"Technology"}}]}}'""": """"ground_truth":"Technology"}}]}}}'""",
+    '"ft-run-display-name"\n': '"ft-run-display-name",\n',
+}
 REFUSED = {
     "createChatCompletion Image input": "messages[0].content[1].type",
     "createFineTuningJob Reinforcement": "method.type",
@@ -29,6 +32,8 @@ REFUSED = {
     "createResponse Web search": "tools[0].type",
     "createResponse File search": "tools[0].type",
     "createResponse Reasoning": "reasoning.effort",
+    "runGrader Score an image caption": "grader.input[0].content[1].type",
+    "runGrader Score an audio response": "grader.input[0].content[1].type",
 }
 
 
@@ -76,6 +81,13 @@ def prepared(server, operation, text):
     if "project-api-key" in operation:
         project = objects.project(server)
         return text.replace("proj_abc", project).replace("key_abc", objects.key(server, project))
+    if "/evals/" in text:
+        eval_id = objects.tested(server)
+        run_id = objects.eval_run(server, eval_id) if "/runs/" in text else ""
+        item_id = objects.output_item(server, eval_id, run_id) if "/output_items/" in text else ""
+        text = re.sub(r"\bouputitem_\w+|\boutputitem_\w+", item_id, text)
+        text = re.sub(r"\b(?:evalrun|erun)_\w+", run_id, text)
+        text = re.sub(r"\b(?:eval|egroup)_\w+", eval_id, text)
     makers = {
         r"file-[A-Za-z0-9]+": objects.file,
         r"ftjob-abc123|ft-AF1\w+": objects.job,
@@ -108,7 +120,7 @@ def test_a_request_of_the_reference(server, name, method, path, text):
         error = answer.json()["error"]
         assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_value", REFUSED[name])
     else:
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code in (200, 201), answer.text
     assert RECORDER.violations[violations:] == []
 
 

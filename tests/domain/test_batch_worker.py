@@ -14,8 +14,8 @@ from sqlalchemy import func, select
 from luthier.core.errors import NotFound
 from luthier.core.projects import Caller
 from luthier.core.settings import Settings
-from luthier.domain import batch_worker, batches, files, webhooks
-from luthier.domain.batch_output import Answer
+from luthier.domain import asking, batch_worker, batches, files, webhooks
+from luthier.domain.asking import Answer
 from luthier.domain.batch_worker import BatchWorker
 from luthier.domain.held_batch import HeldBatch
 from luthier.domain.platform import open_platform
@@ -44,7 +44,7 @@ def platform(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(batch_worker, "BEAT_S", 0.02)
+    monkeypatch.setattr("luthier.domain.claims.BEAT_S", 0.02)
     monkeypatch.setattr("luthier.domain.held_batch.BEAT_S", 0.02)
 
 
@@ -196,7 +196,7 @@ def test_refused_requests_go_to_the_error_file(platform):
 
 
 def test_a_busy_server_is_asked_again(platform, monkeypatch):
-    monkeypatch.setattr(batch_worker, "RETRY_AFTER_S", (0.01, 0.01))
+    monkeypatch.setattr(asking, "RETRY_AFTER_S", (0.01, 0.01))
     file = upload(platform, request("a", "patience"), request("b", "hopeless"))
     batch = create(platform, file.id)
     ask = Asked({"patience": [503, 429, 200], "hopeless": [503, 503, 503]})
@@ -366,7 +366,7 @@ import sys, anyio
 from pathlib import Path
 from anyio.from_thread import start_blocking_portal
 from luthier.core.settings import Settings
-from luthier.domain.batch_output import Answer
+from luthier.domain.asking import Answer
 from luthier.domain.batch_worker import BatchWorker
 from luthier.domain.platform import open_platform
 

@@ -108,6 +108,19 @@ class ListedEnds(Listed[T], Generic[T]):
         return cls(data=data, has_more=has_more, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None)
 
 
+class ListedText(Listed[T], Generic[T]):
+    """A page with the ids of its ends, where OpenAI's schema has text: the empty text on an empty page."""
+
+    first_id: str
+    last_id: str
+
+    @classmethod
+    def of(cls, data: list[T], has_more: bool) -> ListedText[T]:
+        """The page of these objects, which have ids."""
+        first, last = (data[0].id, data[-1].id) if data else ("", "")
+        return cls(data=data, has_more=has_more, first_id=first, last_id=last)
+
+
 class Deleted(Answer):
     """The object is gone."""
 

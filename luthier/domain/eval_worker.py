@@ -1,0 +1,146 @@
+"""Runs evals to a final state: claims runs under a lease, and grades their rows, several at a time.
+
+Each row's item is kept as soon as it is graded, and each answer as soon as it is given: a claim after a crash grades
+what has no item yet, and asks no model what it has answered. Knows no HTTP and no engine.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+from anyio import CancelScope, to_thread
+from anyio.from_thread import BlockingPortal
+
+from luthier.core.errors import InvalidRequest, LuthierError, Unavailable
+from luthier.core.evals import EvalRun, RunStatus
+from luthier.core.json import JsonObject
+from luthier.core.patience import PATIENT
+from luthier.core.projects import Caller
+from luthier.domain.asking import Ask
+from luthier.domain.claims import Claims, Lanes
+from luthier.domain.eval_grading import Criterion, Graded, counted, grade
+from luthier.domain.eval_rows import Row, rows
+from luthier.domain.held import BEAT_S, LEASE_S, LeaseLost
+from luthier.domain.platform import Platform
+from luthier.domain.remembered import Remembering
+from luthier.domain.webhooks import event_items
+from luthier.store import eval_runs, evals
+
+ROWS_AT_ONCE: Final = 16
+EVENTS: Final[dict[RunStatus, str]] = {"completed": "succeeded", "failed": "failed", "canceled": "canceled"}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class HeldRun:
+    """A claimed run. A write that fails says that the claim is gone: `LeaseLost`."""
+
+    platform: Platform
+    run: EvalRun
+    _beaten_at: float = 0.0
+    _writing: threading.Lock = field(default_factory=threading.Lock)
+
+    def beat(self) -> None:
+        """Hold the lease on, at most every `BEAT_S`; see whether the run was canceled or deleted meanwhile."""
+        if time.monotonic() - self._beaten_at >= BEAT_S:
+            self._beaten_at = time.monotonic()
+            database = self.platform.database
+            self._keep(eval_runs.heartbeat(database, self.run, now=database.now(), lease_s=LEASE_S))
+
+    def record(self, graded: Graded) -> None:
+        """Keep a row's item, and count it."""
+        with self._writing:
+            run = counted(self.run, graded)
+            self._keep(eval_runs.record(self.platform.database, run, graded.item))
+            self.run = run
+
+    def end(self, status: RunStatus, error: JsonObject | None = None) -> None:
+        """The final state, and who is to be told."""
+        database = self.platform.database
+        items = event_items(self.platform, self.run.project_id, f"eval.run.{EVENTS[status]}", {"id": self.run.id})
+        self._keep(eval_runs.finish(database, self.run, status, error, items, now=database.now()))
+
+    def _keep(self, kept: bool) -> None:
+        if not kept:
+            raise LeaseLost
+
+
+class EvalWorker:
+    """Threads of this process; several processes on one database share the work. `portal` leads to the event loop."""
+
+    def __init__(self, platform: Platform, ask: Ask, portal: BlockingPortal) -> None:
+        self._platform = platform
+        self._ask = Remembering(platform, ask)
+        self._portal = portal
+        self._lanes = Lanes(ROWS_AT_ONCE)
+        self._claims = Claims("evals", self._claim, self._one)
+        self.start = self._claims.start
+        self.stop = self._claims.stop
+
+    def _claim(self, owner: str) -> HeldRun | None:
+        database = self._platform.database
+        run = eval_runs.claim(database, owner, now=database.now(), lease_s=LEASE_S)
+        return None if run is None else HeldRun(self._platform, run)
+
+    def _one(self, held: HeldRun) -> None:
+        run = held.run
+        try:
+            self._grade(held)
+            if self._claims.stopping.is_set():
+                eval_runs.release(self._platform.database, run)
+            else:
+                held.end("completed")
+        except* LeaseLost:
+            log.info("eval run let go", run=run.id)
+        except* InvalidRequest as errors:
+            error = errors.exceptions[0]
+            words = error.message if isinstance(error, InvalidRequest) else str(error)
+            with suppress(LeaseLost):
+                held.end("failed", {"code": "invalid_data", "message": words})
+        except* Unavailable as errors:  # the store is away: the lease runs out and the run is claimed again
+            log.error("eval run cannot reach its store", run=run.id, errors=str(errors.exceptions))
+        except* Exception:  # the thread's edge: the run fails in words, the traceback is logged
+            log.exception("eval run failed unexpectedly", run=run.id)
+            words = f"The eval run failed due to an internal error; the server's log has it under {run.id}."
+            with suppress(LuthierError, LeaseLost):
+                held.end("failed", {"code": "internal_error", "message": words})
+
+    def _grade(self, held: HeldRun) -> None:
+        """Grade what has no item yet, after a look at all rows: one that will not do fails the run before any costs."""
+        run, database = held.run, self._platform.database
+        tested = evals.get(database, run.project_id, run.eval_id)
+        if tested is None:
+            raise LeaseLost
+        for _ in rows(self._platform, tested, run):
+            held.beat()
+        criteria = [Criterion.of(document) for document in tested.testing_criteria]
+        done = eval_runs.recorded(database, run.id)
+        left = (row for row in rows(self._platform, tested, run) if row.number not in done)
+        self._portal.call(self._grade_all, held, criteria, left)
+
+    async def _grade_all(self, held: HeldRun, criteria: list[Criterion], left: Iterator[Row]) -> None:
+        PATIENT.set(True)
+        run, platform = held.run, self._platform
+        caller = Caller(run.project_id, run.organization_id, run.organization, run.key_id, frozenset({"infer"}))
+        ask = partial(self._ask, caller)
+
+        async def one(row: Row) -> None:
+            now = platform.database.now()
+            base = platform.settings.default_base
+            graded = await grade(run, row, criteria, ask, embedding_model=base, now=now)
+            with CancelScope(shield=True):  # what was graded is kept, whatever ends the run
+                await to_thread.run_sync(held.record, graded)
+
+        def go_on() -> bool:
+            held.beat()
+            return not self._claims.stopping.is_set()
+
+        await self._lanes.each(left, one, go_on)
