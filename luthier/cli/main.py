@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from luthier.cli import data, jobs, models, organization, webhooks
+from luthier.cli import evals, jobs, models, organization, webhooks
 from luthier.cli.demo import demo
 from luthier.cli.doctor import backup, doctor, migrate, restore, rotate_secrets
 from luthier.cli.errors import Commands
@@ -44,6 +45,7 @@ for command in (doctor, backup, restore, migrate, rotate_secrets):
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(evals.app, name="evals")
 app.add_typer(organization.keys, name="keys")
 app.add_typer(organization.projects, name="projects")
 
