@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from luthier.cli import data, jobs, models, organization, webhooks
-from luthier.cli import evals, jobs, models, organization, webhooks
+from luthier.cli import data, evals, jobs, models, organization, webhooks
 from luthier.cli.demo import demo
 from luthier.cli.doctor import backup, doctor, migrate, restore, rotate_secrets
 from luthier.cli.errors import Commands

@@ -2,9 +2,8 @@
 
 import json
 
-from luthier.core.ids import random_text
 from luthier.core.evals import OutputItem
-from luthier.core.ids import new_id
+from luthier.core.ids import new_id, random_text
 from luthier.core.models import TunedModel
 from luthier.store import eval_runs, models
 from tests.api import test_files as files

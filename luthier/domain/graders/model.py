@@ -92,8 +92,9 @@ async def _ask(
     case: Case, model: str, messages: list[JsonObject], result: JsonObject, sampling: Mapping[str, Any]
 ) -> tuple[object, Grade]:
     """The model's result, and the grade if that is none: OpenAI's form has steps of thought before it."""
-    step: JsonObject = {"description": {"type": "string"}, "conclusion": {"type": "string"}}
-    steps: JsonObject = {"type": "array", "maxItems": 8, "items": _object(step)}
+    thought: JsonObject = {"type": "string", "maxLength": 300}  # small models would go on until they are cut
+    step = _object({"description": thought, "conclusion": thought})
+    steps: JsonObject = {"type": "array", "maxItems": 3, "items": step}
     form: JsonObject = {"name": "grade", "strict": True, "schema": _object({"steps": steps, "result": result})}
     limit = sampling.get("max_completions_tokens") or MAX_TOKENS
     body: JsonObject = {

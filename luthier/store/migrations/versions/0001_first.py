@@ -13,6 +13,16 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "answers",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("answer", sa.JSON(none_as_null=True), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_answers")),
+    )
+    with op.batch_alter_table("answers", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_answers_created_at"), ["created_at"], unique=False)
+
+    op.create_table(
         "organizations",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -177,6 +187,24 @@ def upgrade() -> None:
         sa.UniqueConstraint("checkpoint", "project_id", name=op.f("uq_checkpoint_permissions_checkpoint_project_id")),
         sa.UniqueConstraint("id", name=op.f("uq_checkpoint_permissions_id")),
     )
+    op.create_table(
+        "evals",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("updated_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("data_source_config", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("testing_criteria", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_evals_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_evals")),
+        sa.UniqueConstraint("id", name=op.f("uq_evals_id")),
+    )
+    with op.batch_alter_table("evals", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_evals_project_id_pk"), ["project_id", "pk"], unique=False)
+
     op.create_table(
         "files",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -436,6 +464,46 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", "step", name=op.f("uq_checkpoints_job_id_step")),
     )
     op.create_table(
+        "eval_runs",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("organization_id", sa.String(length=64), nullable=False),
+        sa.Column("organization", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("eval_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("data_source", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("passed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("failed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("errored", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("usage", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("criteria", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("finished_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("lease_owner", sa.Text(), nullable=True),
+        sa.Column("lease_until", sa.Float(), server_default="0", nullable=False),
+        sa.ForeignKeyConstraint(["eval_id"], ["evals.id"], name=op.f("fk_eval_runs_eval_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_eval_runs_project_id")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_eval_runs")),
+        sa.UniqueConstraint("id", name=op.f("uq_eval_runs_id")),
+    )
+    with op.batch_alter_table("eval_runs", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_eval_runs_eval_id_pk"), ["eval_id", "pk"], unique=False)
+        batch_op.create_index(
+            "ix_eval_runs_unfinished",
+            ["pk"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        )
+
+    op.create_table(
         "job_events",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -507,8 +575,34 @@ def upgrade() -> None:
     with op.batch_alter_table("upload_parts", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_upload_parts_upload_id"), ["upload_id"], unique=False)
 
+    op.create_table(
+        "eval_items",
+        sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("run_id", sa.String(length=64), nullable=False),
+        sa.Column("eval_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("row", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("item", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("status", sa.String(length=8), nullable=False),
+        sa.Column("results", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("sample", sa.JSON(none_as_null=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_eval_items_project_id")),
+        sa.ForeignKeyConstraint(["run_id"], ["eval_runs.id"], name=op.f("fk_eval_items_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_eval_items")),
+        sa.UniqueConstraint("id", name=op.f("uq_eval_items_id")),
+        sa.UniqueConstraint("run_id", "row", name=op.f("uq_eval_items_run_id_row")),
+    )
+    with op.batch_alter_table("eval_items", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_eval_items_run_id_pk"), ["run_id", "pk"], unique=False)
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("eval_items", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_eval_items_run_id_pk"))
+
+    op.drop_table("eval_items")
     with op.batch_alter_table("upload_parts", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_upload_parts_upload_id"))
 
@@ -523,6 +617,15 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_job_events_job_id_pk"))
 
     op.drop_table("job_events")
+    with op.batch_alter_table("eval_runs", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_eval_runs_unfinished",
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        )
+        batch_op.drop_index(batch_op.f("ix_eval_runs_eval_id_pk"))
+
+    op.drop_table("eval_runs")
     op.drop_table("checkpoints")
     with op.batch_alter_table("chat_completion_metadata", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_chat_completion_metadata_chat_completion_pk"))
@@ -590,6 +693,10 @@ def downgrade() -> None:
         )
 
     op.drop_table("files")
+    with op.batch_alter_table("evals", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_evals_project_id_pk"))
+
+    op.drop_table("evals")
     op.drop_table("checkpoint_permissions")
     with op.batch_alter_table("chat_completions", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_chat_completions_project_id_pk"))
@@ -624,3 +731,7 @@ def downgrade() -> None:
     op.drop_table("aliases")
     op.drop_table("projects")
     op.drop_table("organizations")
+    with op.batch_alter_table("answers", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_answers_created_at"))
+
+    op.drop_table("answers")
