@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -20,6 +21,12 @@ from tests.contract.recorder import DOCUMENT, Recorder
 from tests.databases import blobs_url, database_url
 from tools.compatibility import built
 
+# Records go where pytest keeps them: on the output, a server's lines would stand between those of the command tested.
+structlog.configure(
+    processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
 RECORDER = Recorder()
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuvwxyz"
 
