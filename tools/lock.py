@@ -20,6 +20,7 @@ LOCK = ROOT / "requirements.lock"
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
+        LOCK.write_text(without_torch(LOCK.read_text()))
         python = f"{folder}/bin/python"
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "pip-tools"], check=True)
@@ -51,7 +52,16 @@ def main() -> None:
         ]
         subprocess.run(dry, check=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""})
         public = json.loads(report.read_text())["install"][0]["download_info"]["archive_info"]["hashes"]["sha256"]
-    LOCK.write_text(with_both_builds(LOCK.read_text(), pinned, public))
+    made = with_both_builds(LOCK.read_text(), pinned, public)
+    if "\nnvidia-" in made:
+        raise SystemExit("the lock would bring gigabytes of CUDA: pip finds torch's public build here, not the CPU's")
+    LOCK.write_text(made)
+
+
+def without_torch(lock: str) -> str:
+    """The lock before it is made anew. pip-compile keeps what it finds there, and to keep torch takes its CUDA build."""
+    blocks = re.split(r"^(?=\S)", lock, flags=re.MULTILINE)
+    return "".join(block for block in blocks if not block.startswith(("torch==", "triton==", "nvidia-", "cuda-")))
 
 
 def with_both_builds(lock: str, pinned: str, public_sha256: str) -> str:
