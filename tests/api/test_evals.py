@@ -5,7 +5,7 @@ import openai
 import pytest
 
 from tests.api.test_files import upload
-from tests.conftest import KEY
+from tests.conftest import KEY, serving
 from tests.contract.objects import BASE, HELLO
 
 EXACT = {
@@ -233,7 +233,16 @@ def test_an_eval_that_can_never_grade_is_refused(evals):
     assert caught.value.code == "invalid_json_schema"
 
 
-def test_a_run_is_canceled_on_both_paths_and_deleted(evals, http):
+@pytest.mark.parametrize("ending", ["", "/cancel"])
+def test_a_run_is_canceled_on_both_paths(tmp_path, ending):
+    with serving(tmp_path, background=False) as idle:
+        made = make(idle.client.evals)
+        run = idle.http.post(f"/evals/{made.id}/runs", json={"data_source": ASKED}).json()
+        canceled = idle.http.post(f"/evals/{made.id}/runs/{run['id']}{ending}")
+        assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
+
+
+def test_a_run_that_ended_is_deleted_not_canceled(evals, http):
     made = make(evals)
     run = ended(evals, evals.runs.create(made.id, data_source=ASKED))
     for path in (f"/evals/{made.id}/runs/{run.id}", f"/evals/{made.id}/runs/{run.id}/cancel"):
