@@ -80,7 +80,11 @@ def demo(
     found = document(trial, judge(trial))
     words = [spelled(reply.text for reply in m.replies) for m in trial.contenders]
     counts = [f"{w.misspelled:,} of {w.words:,}" for w in words]
-    print_table(found, [("misspelled words", counts), ("  share", [f"{w.share:.0%}" for w in words])])
+    of_all = [f"{w.share:.0%}" for w in words]
+    of_a_reply = [
+        f"{m.quality.mean:.0%}" for m in trial.contenders
+    ]  # the verdict's: one reply that runs on counts once
+    print_table(found, [("misspelled words", counts), ("  of all", of_all), ("  of a reply, mean", of_a_reply)])
     say()
     print_prices()
     print_training(job)
@@ -91,7 +95,7 @@ def demo(
     ]
     report |= cast(JsonObject, found) | {"comparison": comparison}
     write_json(out / "demo-report.json", report)
-    draw(found, out / "demo-report.png", title="Misspelled words", shares=[w.share for w in words])
+    draw(found, out / "demo-report.png", title="Misspelled words of a reply")
     say(f"\nWritten: {out / 'demo-report.json'} and {out / 'demo-report.png'}")
     say(f"Go on with this server: luthier serve --data {folder}")
 

@@ -52,7 +52,7 @@ def write_json(path: Path, document: JsonObject) -> None:
     write_atomic(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
-def draw(found: Document, path: Path, *, title: str, shares: Sequence[float]) -> None:
+def draw(found: Document, path: Path, *, title: str) -> None:
     """Three panels: what was asked for, how long replies are, what a thousand requests cost."""
     import matplotlib as mpl
 
@@ -61,7 +61,7 @@ def draw(found: Document, path: Path, *, title: str, shares: Sequence[float]) ->
 
     entries = found["comparison"]
     panels = (
-        (title, [share * 100 for share in shares], "{:.0f} %"),
+        (title, [e["quality"] * 100 for e in entries], "{:.0f} %"),
         ("Words in a reply", [e["mean_reply_words"] for e in entries], "{:.1f}"),
         ("Cost of 1,000 requests", [e["cost_per_1k_requests"] for e in entries], "${:.3f}"),
     )

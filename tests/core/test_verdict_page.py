@@ -81,5 +81,5 @@ def test_the_table_shows_all_contenders(capsys):
 
 
 def test_the_picture_is_a_png(tmp_path):
-    draw(a_document(), tmp_path / "report.png", title="Right", shares=[0.1, 0.2, 0.3, 0.4])
+    draw(a_document(), tmp_path / "report.png", title="Right")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
