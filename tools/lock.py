@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def without_torch(lock: str) -> str:
-    """The lock before it is made anew. pip-compile keeps what it finds there, and to keep torch takes its CUDA build."""
+    """The lock before it is made anew. pip-compile keeps what stands there, and to keep torch takes the CUDA build."""
     blocks = re.split(r"^(?=\S)", lock, flags=re.MULTILINE)
     return "".join(block for block in blocks if not block.startswith(("torch==", "triton==", "nvidia-", "cuda-")))
 

@@ -81,9 +81,7 @@ def demo(
     words = [spelled(reply.text for reply in m.replies) for m in trial.contenders]
     counts = [f"{w.misspelled:,} of {w.words:,}" for w in words]
     of_all = [f"{w.share:.0%}" for w in words]
-    of_a_reply = [
-        f"{m.quality.mean:.0%}" for m in trial.contenders
-    ]  # the verdict's: one reply that runs on counts once
+    of_a_reply = [f"{m.quality.mean:.0%}" for m in trial.contenders]  # the verdict's
     print_table(found, [("misspelled words", counts), ("  of all", of_all), ("  of a reply, mean", of_a_reply)])
     say()
     print_prices()
