@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
@@ -18,6 +17,7 @@ from anyio import CapacityLimiter, Lock, create_task_group, sleep, to_thread
 from luthier.core.errors import LuthierError
 from luthier.core.ids import random_text
 from luthier.domain.held import BEAT_S
+from luthier.domain.looping import Looping
 
 AT_ONCE: Final = 4  # small work does not wait for the end of large work
 T = TypeVar("T")
@@ -25,27 +25,17 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-class Claims(Generic[T]):
+class Claims(Looping, Generic[T]):
     """Claims work and does it, several at a time, in threads of this process; other processes may share the work."""
 
     def __init__(self, name: str, claim: Callable[[str], T | None], do: Callable[[T], None]) -> None:
+        super().__init__(name)
         self._name = name
         self._claim = claim
         self._do = do
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self.stopping = threading.Event()
 
-    def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Have all work let go of, and return when that is done. The event loop must go on meanwhile."""
-        self.stopping.set()
-        self._thread.join()
-
-    def _work(self) -> None:
+    def _run(self) -> None:
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix=self._name) as pool:
             while not self.stopping.is_set():

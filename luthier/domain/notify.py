@@ -7,7 +7,6 @@ once; `webhook-id` and `Message-ID` stay the same on every try, so receivers can
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
@@ -21,6 +20,7 @@ from luthier.core.lists import PageQuery
 from luthier.core.outbox import OutboxItem
 from luthier.domain import mail
 from luthier.domain.delivery import DeliveryFailed, post
+from luthier.domain.looping import Looping
 from luthier.domain.platform import Platform
 from luthier.domain.webhooks import event_items
 from luthier.store import checkpoints, jobs, outbox, webhooks
@@ -60,29 +60,22 @@ def retry_delay_s(attempts: int) -> float:
     return min(FIRST_RETRY_S * 4.0 ** (attempts - 1), LONGEST_RETRY_S) * random.uniform(1.0, 1.1)
 
 
-class Notifier:
-    """Delivers what is due, as threads of this process. Several processes on one database share the work."""
+class Notifier(Looping):
+    """Delivers what is due, as threads of this process. Several processes on one database share the work.
+
+    Stopped, it finishes the deliveries under way; what is not begun stays due.
+    """
 
     def __init__(self, platform: Platform) -> None:
+        super().__init__("notifier")
         self._platform = platform
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
         self._deliver: dict[str, Callable[[OutboxItem], None]] = {"webhook": self._webhook, "mail": self._mail}
-
-    def start(self) -> None:
-        """Begin to deliver."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the deliveries under way; what is not begun stays due."""
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         database = self._platform.database
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery") as pool:
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 running = {future for future in running if not future.done()}
                 claimed: list[outbox.Claimed] = []
                 try:
@@ -95,7 +88,7 @@ class Notifier:
                     log.error("notifier cannot reach its store", error=error.message)
                 running |= {pool.submit(self._attempt, one) for one in claimed}
                 if not claimed:
-                    self._stopping.wait(POLL_S)
+                    self.stopping.wait(POLL_S)
 
     def _attempt(self, claimed: outbox.Claimed) -> None:
         try:

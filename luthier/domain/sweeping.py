@@ -5,13 +5,13 @@ A thread of the server's process.
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
 import structlog
 
 from luthier.core.errors import LuthierError
 from luthier.domain import files, retention, uploads
+from luthier.domain.looping import Looping
 from luthier.domain.platform import Platform
 from luthier.store import answers
 
@@ -21,25 +21,15 @@ ANSWERS_LIVE_S: Final = 30 * 24 * 3600  # what models said in evals; then the sa
 log = structlog.get_logger(__name__)
 
 
-class Sweeper:
+class Sweeper(Looping):
     """Sweeps when it starts, and every minute. Several processes may: what one has swept, another finds swept."""
 
     def __init__(self, platform: Platform) -> None:
+        super().__init__("sweeper")
         self._platform = platform
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
-
-    def start(self) -> None:
-        """Begin to sweep."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the sweep under way."""
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             try:
                 self._platform.blobs.remove_stale()
                 files.sweep(self._platform.database, self._platform.blobs)
@@ -50,4 +40,4 @@ class Sweeper:
                 log.error("sweeper cannot reach its store", error=error.message)
             except Exception:  # a thread's edge: what was not swept now is swept in a minute
                 log.exception("sweeping failed unexpectedly")
-            self._stopping.wait(EVERY_S)
+            self.stopping.wait(EVERY_S)

@@ -7,7 +7,6 @@ goes on with it when it is back. Every answer is kept in the run folder, so noth
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +18,7 @@ from luthier.core.jobs import Job, NewEvent
 from luthier.core.json import JsonObject
 from luthier.core.verdict.document import Document
 from luthier.core.verdict.page import page
+from luthier.domain.looping import Looping
 from luthier.domain.notify import mail_items, retry_delay_s
 from luthier.domain.platform import Platform
 from luthier.domain.publishing import keep_result
@@ -35,27 +35,20 @@ LONGEST_VALUE: Final = 512
 log = structlog.get_logger(__name__)
 
 
-class VerdictWorker:
-    """One verdict at a time, in a thread of this process. Several processes on one database share the work."""
+class VerdictWorker(Looping):
+    """One verdict at a time, in a thread of this process. Several processes on one database share the work.
+
+    Stopped, it leaves the verdict under way after its present question; it is found when the server is back.
+    """
 
     def __init__(self, platform: Platform, portal: BlockingPortal) -> None:
+        super().__init__("verdicts")
         self._platform = platform
         self._portal = portal
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="verdicts", daemon=True)
-
-    def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Leave the verdict under way after its present question; it is found when the server is back."""
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         database = self._platform.database
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             claimed = None
             try:
                 found = outbox.claim(database, "verdict", now=database.now(), lease_s=LEASE_S, limit=1)
@@ -67,7 +60,7 @@ class VerdictWorker:
             except Exception:  # the thread's edge: as above
                 log.exception("a verdict failed unexpectedly")
             if claimed is None:
-                self._stopping.wait(POLL_S)
+                self.stopping.wait(POLL_S)
 
     def _one(self, claimed: outbox.Claimed) -> None:
         platform, item = self._platform, claimed.item
@@ -100,7 +93,7 @@ class VerdictWorker:
 
         def hold() -> None:
             nonlocal held_at
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 raise Stopped
             if database.now() - held_at > LEASE_S / 3:
                 held_at = database.now()

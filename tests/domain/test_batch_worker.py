@@ -3,12 +3,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import anyio.lowlevel
 import pytest
-from anyio.from_thread import start_blocking_portal
 from sqlalchemy import func, select
 
 from luthier.core.errors import NotFound
@@ -22,6 +21,10 @@ from luthier.domain.platform import open_platform
 from luthier.store import batches as rows
 from luthier.store.schema import batch_lines, outbox
 from tests.databases import database_url
+from tests.domain import workers
+from tests.domain.workers import until
+
+working = partial(workers.working, BatchWorker)
 
 CHAT = "/v1/chat/completions"
 MODEL = "smollm2-135m-instruct"
@@ -102,25 +105,6 @@ class Asked:
         if status != 200:
             return Answer(status, "req_1", {"error": {"message": "no", "type": "t", "param": None, "code": None}})
         return Answer(200, "req_1", {"object": "chat.completion", "echo": text, "usage": USAGE})
-
-
-@contextmanager
-def working(platform, ask):
-    with start_blocking_portal() as portal:
-        worker = BatchWorker(platform, ask, portal)
-        worker.start()
-        try:
-            yield worker
-        finally:
-            worker.stop()
-
-
-def until(condition, timeout_s=10):
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
-    return found
 
 
 def at(platform, batch, *statuses):

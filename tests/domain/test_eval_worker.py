@@ -2,12 +2,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import anyio.lowlevel
 import pytest
-from anyio.from_thread import start_blocking_portal
 from sqlalchemy import select
 
 from luthier.core.errors import NotFound
@@ -22,6 +21,10 @@ from luthier.domain.platform import open_platform
 from luthier.store import answers
 from luthier.store.schema import outbox
 from tests.databases import database_url
+from tests.domain import workers
+from tests.domain.workers import until
+
+working = partial(workers.working, EvalWorker)
 
 MODEL = "smollm2-135m-instruct"
 EXACT = {
@@ -97,25 +100,6 @@ class Model:
         usage = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         return Answer(200, "req_1", {"model": body["model"], "choices": choices, "usage": usage})
-
-
-@contextmanager
-def working(platform, ask):
-    with start_blocking_portal() as portal:
-        worker = EvalWorker(platform, ask, portal)
-        worker.start()
-        try:
-            yield worker
-        finally:
-            worker.stop()
-
-
-def until(condition, timeout_s=10):
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "that took too long"
-        time.sleep(0.01)
-    return found
 
 
 def now(platform, run):
