@@ -12,20 +12,16 @@ import argparse
 import json
 import os
 import random
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Final
 
-import openai
+from openai import OpenAI
 
 from benchmarks.train_sets import SETS
+from luthier.cli.demo import running_server
 
-KEY: Final = "sk-large-file-benchmark-0123456789abcdef"
 DISTINCT: Final = 20_000  # chats that are made; the file repeats them
 
 
@@ -42,79 +38,64 @@ def write_file(path: Path, size_bytes: int) -> int:
     return count
 
 
-def peaks(server: int) -> dict[str, int]:
-    """Peak resident MB of the server and of its children, by what they run."""
-    found: dict[str, int] = {}
+def peaks() -> dict[str, int]:
+    """Peak resident MB of this process's children and theirs, by what they run: the server, trainer, engine."""
+    parents: dict[int, int] = {}
+    found: dict[int, tuple[str, int]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
             command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         except (OSError, ValueError):
             continue
-        if "VmHWM" in status and (int(pid) == server or int(status["PPid"]) == server):
-            found[command[2]] = int(status["VmHWM"].split()[0]) // 1024
-    return found
+        if "VmHWM" in status and len(command) > 2:
+            parents[int(pid)] = int(status["PPid"])
+            found[int(pid)] = command[2], int(status["VmHWM"].split()[0]) // 1024
+    mine = (os.getpid(), *(pid for pid, parent in parents.items() if parent == os.getpid()))
+    return dict(found[pid] for pid, parent in parents.items() if parent in mine)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1024)
     options = parser.parse_args()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "chats.jsonl"
+        path, data = Path(folder) / "chats.jsonl", Path(folder) / "data"
         examples = write_file(path, options.megabytes << 20)
-        command = [sys.executable, "-m", "luthier.cli.main", "serve", "--data", f"{folder}/data", "--port", str(port)]
-        environment = {**os.environ, "LUTHIER_API_KEY": KEY}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:
-            try:
-                report = follow(port, server.pid, path, options.megabytes)
-            finally:
-                server.terminate()
+        with running_server(data) as client:
+            report = follow(client, path, options.megabytes)
     print(json.dumps({"bench": "large_file", "megabytes": options.megabytes, "examples": examples, **report}))
 
 
-def follow(port: int, server: int, path: Path, megabytes: int) -> dict[str, object]:
+def follow(client: OpenAI, path: Path, megabytes: int) -> dict[str, object]:
     """Upload, start, wait for the first step."""
-    while not _up(port):
-        time.sleep(0.2)
     # An upload holds at most 512 MB in one request, so larger files come in parts, as the client does it.
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=600) as client:
-        began = time.monotonic()
-        upload = client.uploads.upload_file_chunked(file=path, mime_type="text/jsonl", purpose="fine-tune")
-        assert upload.file is not None
-        uploaded_s = time.monotonic() - began
-        began = time.monotonic()
-        job = client.fine_tuning.jobs.create(
-            model="smollm2-135m-instruct",
-            training_file=upload.file.id,
-            method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 4}}},
-        )
-        stages: dict[str, float] = {}
-        most: dict[str, int] = {}
-        while "first step" not in stages:
-            time.sleep(0.5)
-            for name, peak_mb in peaks(server).items():
-                most[name] = max(peak_mb, most.get(name, 0))
-            status = client.fine_tuning.jobs.retrieve(job.id)
-            if status.status in ("failed", "cancelled"):
-                raise SystemExit(f"the job {status.status}: {status.error}")
-            if status.status == "running":
-                stages.setdefault("checked", round(time.monotonic() - began, 1))
-            if any(event.type == "metrics" for event in client.fine_tuning.jobs.list_events(job.id, limit=5).data):
-                stages["first step"] = round(time.monotonic() - began, 1)
-        client.fine_tuning.jobs.cancel(job.id)
+    began = time.monotonic()
+    upload = client.uploads.upload_file_chunked(file=path, mime_type="text/jsonl", purpose="fine-tune")
+    assert upload.file is not None
+    uploaded_s = time.monotonic() - began
+    began = time.monotonic()
+    job = client.fine_tuning.jobs.create(
+        model="smollm2-135m-instruct",
+        training_file=upload.file.id,
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 4}}},
+    )
+    stages: dict[str, float] = {}
+    most: dict[str, int] = {}
+    while "first step" not in stages:
+        time.sleep(0.5)
+        for name, peak_mb in peaks().items():
+            most[name] = max(peak_mb, most.get(name, 0))
+        status = client.fine_tuning.jobs.retrieve(job.id)
+        if status.status in ("failed", "cancelled"):
+            raise SystemExit(f"the job {status.status}: {status.error}")
+        if status.status == "running":
+            stages.setdefault("checked", round(time.monotonic() - began, 1))
+        if any(event.type == "metrics" for event in client.fine_tuning.jobs.list_events(job.id, limit=5).data):
+            stages["first step"] = round(time.monotonic() - began, 1)
+    client.fine_tuning.jobs.cancel(job.id)
     print(f"{megabytes} MB uploaded in {uploaded_s:.0f} s; {stages}; peak MB {most}")
     return {"upload_s": round(uploaded_s, 1), "seconds": stages, "peak_mb": most}
-
-
-def _up(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

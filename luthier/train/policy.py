@@ -39,6 +39,7 @@ class Policy:
         self._cap: float | None = model.config.get_text_config().to_dict().get("final_logit_softcapping")  # Gemma 2
         self._require_trie(model)
         self.adapter: Final = Adapter(model, spec.adapter, seed=spec.seed)
+        self._frozen: Final = sum(layer.weight.numel() for layer in self.adapter.layers.values())
         self.token_budget = token_budget(model)
         self.flops = 0.0  # multiplied so far with layers that are adapted and with the vocabulary, LoRA's own included
 
@@ -73,9 +74,8 @@ class Policy:
 
     def _count(self, trie: Trie) -> None:
         learn = torch.is_grad_enabled()
-        frozen = sum(layer.weight.numel() for layer in self.adapter.layers.values())
         scored = len(np.unique(trie.node_E))
-        self.flops += product_flops(frozen, trie.tokens_computed, learn=learn)
+        self.flops += product_flops(self._frozen, trie.tokens_computed, learn=learn)
         self.flops += product_flops(self._vocabulary_VD.numel(), scored, learn=learn)
         # LoRA's weights have a gradient of their own: 2 FLOP more for each.
         self.flops += self.adapter.parameters * trie.tokens_computed * (6.0 if learn else 2.0)
