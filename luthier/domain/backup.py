@@ -1,7 +1,8 @@
 """Backups of a server that goes on working, and what becomes of one: rows, blobs, runs and keys in a folder.
 
 Bytes are there before the rows that name them, so rows are copied first, then the bytes that they name; if some were
-deleted meanwhile, the rows are copied again. Base models are not in it: they can be fetched again.
+deleted meanwhile, the rows are copied again, the last time while writers wait: most bytes are copied by then.
+Base models are not in it: they can be fetched again.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from luthier.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from luthier.core.errors import Conflict, InvalidRequest, NotFound
 from luthier.core.settings import Settings
 from luthier.store import consistency
 from luthier.store.blobs import Blobs
 from luthier.store.copying import copy
 from luthier.store.database import Database
 
-TRIES: Final = 5
+UNHELD_TRIES: Final = 2
 KEY_FILES: Final = ("api_key", "secret_keys")
 # What a copy made while a trainer works needs first: a state of it may lack what was written later, never earlier.
 RUN_ORDER: Final = ("adapter", "checkpoints")
@@ -30,30 +31,18 @@ LEFT: Final = shutil.ignore_patterns("lock", "fence", ".*")
 def backup(settings: Settings, folder: Path) -> int:
     """Copy everything into a new folder; how many rows.
 
-    Errors: `Conflict` for a folder that has something in it; `Unavailable` when no copy is whole.
+    Errors: `Conflict` for a folder that has something in it; `NotFound` when bytes that a row needs are not there.
     """
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(f"{folder} is not empty; give a new folder for each backup")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     source = Database(settings.database)
-    blobs, copied = Blobs(settings.blobs), Blobs((folder / "blobs").absolute().as_uri())
     with contextlib.closing(source):
-        for _ in range(TRIES):
-            (folder / "luthier.db").unlink(missing_ok=True)
-            target = Database(f"sqlite:///{folder / 'luthier.db'}")
-            with contextlib.closing(target):
-                target.migrate()
-                rows = copy(source, target)
-                try:
-                    _copy_blobs(target, blobs, copied)
-                    _copy_runs(target, settings.runs, folder / "runs")
-                except NotFound:
-                    continue
-            _copy_tree(settings.added_bases, folder / "bases")
-            for name in KEY_FILES:
-                _copy_private(settings.data / name, folder / name)
-            return rows
-    raise Unavailable("files were deleted faster than they could be copied; try again when less is going on")
+        for _ in range(UNHELD_TRIES):
+            with contextlib.suppress(NotFound):
+                return _copy_all(source, settings, folder)
+        with consistency.held(source):
+            return _copy_all(source, settings, folder)
 
 
 def restore(settings: Settings, folder: Path) -> int:
@@ -76,6 +65,19 @@ def restore(settings: Settings, folder: Path) -> int:
         rows = copy(source, target)
     for name in KEY_FILES:
         _copy_private(folder / name, settings.data / name)
+    return rows
+
+
+def _copy_all(source: Database, settings: Settings, folder: Path) -> int:
+    (folder / "luthier.db").unlink(missing_ok=True)
+    with contextlib.closing(Database(f"sqlite:///{folder / 'luthier.db'}")) as target:
+        target.migrate()
+        rows = copy(source, target)
+        _copy_blobs(target, Blobs(settings.blobs), Blobs((folder / "blobs").absolute().as_uri()))
+        _copy_runs(target, settings.runs, folder / "runs")
+    _copy_tree(settings.added_bases, folder / "bases")
+    for name in KEY_FILES:
+        _copy_private(settings.data / name, folder / name)
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, exists, func, or_, select, text
@@ -43,6 +44,16 @@ def adapters(database: Database) -> list[tuple[str, str]]:
     with database.read() as connection:
         rows = connection.execute(select(models.c.name, models.c.adapter).where(models.c.deleted_at.is_(None)))
         return [(str(name), str(adapter)) for name, adapter in rows]
+
+
+@contextmanager
+def held(database: Database) -> Iterator[None]:
+    """While this is open no row of `blobs` or `adapters` comes or goes, so neither do bytes that a row needs."""
+    with database.transaction() as connection:  # SQLite lets one write at a time
+        if not database.sqlite:
+            names = ", ".join(table.name for table in (files, uploads, upload_parts, batches, models))
+            connection.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))
+        yield
 
 
 def unfinished_jobs(database: Database) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from luthier.core.errors import Conflict, InvalidRequest
+from luthier.domain import backup as backing
 from luthier.domain.backup import backup, restore
 from luthier.domain.doctor import examine
 from luthier.store import consistency
@@ -47,7 +48,9 @@ def wrong(settings):
     return [f for f in examine(settings, deep=True) if f.mend is not None and f.subject in subjects]
 
 
-def test_a_backup_under_load_restores_to_a_whole(server, model, tmp_path):
+@pytest.mark.parametrize("unheld", [backing.UNHELD_TRIES, 0])
+def test_a_backup_under_load_restores_to_a_whole(server, model, tmp_path, monkeypatch, unheld):
+    monkeypatch.setattr(backing, "UNHELD_TRIES", unheld)
     endpoint = server.client.webhooks.create(name="x", url="http://127.0.0.1:9", event_types=["batch.completed"])
     kept = server.client.files.create(file=b"kept", purpose="user_data")
     stop = threading.Event()
