@@ -42,7 +42,8 @@ from luthier.domain.runner import Runner
 from luthier.domain.sweeping import Sweeper
 from luthier.domain.verdicts import VerdictWorker
 
-ROUTERS = (
+ROUTERS = (  # a request is held against each in turn: what is asked most comes first
+    chat.router,
     files.router,
     uploads.router,
     usage.router,
@@ -50,7 +51,6 @@ ROUTERS = (
     graders.router,
     models.router,
     aliases.router,
-    chat.router,
     completions.router,
     responses.router,
     batches.router,

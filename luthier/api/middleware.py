@@ -26,6 +26,7 @@ from luthier.domain.rates import RequestRates
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES: Final = 64 << 20  # of a JSON body; forms with files raise it for themselves
+USE_NOTED_EVERY_S: Final = 60.0
 VERSION: Final = "2020-10-01"  # what OpenAI sends
 UNEXPECTED: Final = "The server had an error while processing your request. Its log has the traceback under {id}."
 
@@ -127,6 +128,7 @@ class Authenticated:
     def __init__(self, app: ASGIApp, rates: RequestRates) -> None:
         self._app = app
         self._rates = rates
+        self._noted: dict[str, float] = {}  # when a key's use was last written down, monotonic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not (scope["path"].startswith("/v1/") or scope["path"] == "/metrics"):
@@ -137,8 +139,12 @@ class Authenticated:
             return
         platform: Platform = scope["app"].state.platform
         try:
-            caller = await run_in_threadpool(_caller, platform, Headers(scope=scope))
-            standing = self._rates.spend(caller.project_id, now=time.monotonic())
+            caller = await platform.database.ask(_caller, platform, Headers(scope=scope))
+            now = time.monotonic()
+            if self._noted.get(caller.key_id, -USE_NOTED_EVERY_S) + USE_NOTED_EVERY_S <= now:
+                self._noted[caller.key_id] = now
+                await run_in_threadpool(keys.note_use, platform.database, caller.key_id)
+            standing = self._rates.spend(caller.project_id, now=now)
         except LuthierError as error:
             await error_response(error)(scope, receive, send)
             return

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
+from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
 from luthier.api.errors import error_body
@@ -111,7 +112,7 @@ async def data_events(objects: AsyncGenerator[JsonObject, None]) -> AsyncGenerat
         try:
             async for item in given:
                 begun = True
-                yield b"data: " + json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+                yield b"data: " + to_json(item) + b"\n\n"
         except LuthierError as error:
             if not begun:
                 raise

@@ -5,7 +5,6 @@ Knows no HTTP. Bodies are OpenAI's, checked at the door.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -37,7 +36,7 @@ class Target:
 
 async def target(platform: Platform, project_id: str, name: str) -> Target:
     """Who answers to a name. Errors: `NotFound` for a name that the project may not call; `Unavailable`."""
-    resolved, fingerprint = await asyncio.to_thread(_resolve, platform, project_id, name)
+    resolved, fingerprint = await platform.database.ask(_resolve, platform, project_id, name)
     engine = platform.engines.get(resolved.base)
     if resolved.tuned is None:
         return Target(engine, None, resolved.base, fingerprint)

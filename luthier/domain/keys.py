@@ -17,8 +17,6 @@ from luthier.store.database import Database
 
 PREFIX: Final = "sk-luthier-"
 KEY_CHARACTERS: Final = 43  # of 62: 256 bits
-# A key's last use is written down no more often than this.
-USE_NOTED_EVERY_S: Final = 60
 
 
 def ensure_project(database: Database, organization: str) -> Project:
@@ -102,9 +100,12 @@ def authenticate(database: Database, key: str) -> Caller:
             f"The project of this API key, {project.id}, is archived; use a key of another project.",
             code="project_archived",
         )
-    if (row.last_used_at or 0) + USE_NOTED_EVERY_S < now:
-        keys.used(database, row.id, now=now)
     return Caller(project.id, project.organization_id, project.organization, row.id, row.scopes)
+
+
+def note_use(database: Database, key_id: str) -> None:
+    """Write down that a key was used now."""
+    keys.used(database, key_id, now=int(time.time()))
 
 
 def _add(database: Database, project: Project, key: str, *, name: str) -> None:

@@ -5,14 +5,15 @@ Knows no table by name; the verbs are in one module per noun beside this one.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -28,6 +29,9 @@ BUSY_TIMEOUT_S: Final = 30
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Any number will do that nobody else's advisory lock in this database has.
 MIGRATION_LOCK: Final = 7_104_118
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,15 @@ class Database:
         """A transaction that only reads, from one moment's state, and keeps no writer waiting."""
         with _translated(), self._reads.begin() as connection:
             yield connection
+
+    async def ask(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `query`, which only reads, finds, for an event loop.
+
+        SQLite is asked in the loop: its readers wait for nobody, and a thread takes longer than their answer.
+        """
+        if self.sqlite:
+            return query(*args, **kwargs)
+        return await asyncio.to_thread(query, *args, **kwargs)
 
     @property
     def secrets(self) -> Secrets:
