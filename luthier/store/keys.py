@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, RowMapping, Text, cast, insert, select, update
+from typing import Final
+
+from sqlalchemy import ColumnElement, RowMapping, Text, bindparam, cast, insert, select, update
 
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import ApiKey, AuditEntry, Project
@@ -33,16 +35,18 @@ def has_keys(database: Database, project_id: str) -> bool:
         return connection.scalar(select(api_keys.c.pk).where(api_keys.c.project_id == project_id).limit(1)) is not None
 
 
+# Every request asks this; put together anew each time it would take twice as long.
+_BY_HASH: Final = (
+    select(*COLUMNS, *(column.label(f"of_{column.name}") for column in project_rows.COLUMNS))
+    .select_from(api_keys.join(project_rows.SOURCE, projects.c.id == api_keys.c.project_id))
+    .where(api_keys.c.sha256 == bindparam("hash"))
+)
+
+
 def find(database: Database, sha256: str) -> tuple[ApiKey, Project] | None:
     """The key of this hash, whatever its state, and its project."""
-    labelled = [column.label(f"of_{column.name}") for column in project_rows.COLUMNS]
-    statement = (
-        select(*COLUMNS, *labelled)
-        .select_from(api_keys.join(project_rows.SOURCE, projects.c.id == api_keys.c.project_id))
-        .where(api_keys.c.sha256 == sha256)
-    )
     with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
+        row = connection.execute(_BY_HASH, {"hash": sha256}).mappings().first()
     if row is None:
         return None
     return _key(row), read(Project, {column.name: row[f"of_{column.name}"] for column in project_rows.COLUMNS})
