@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from luthier.engines.vocabulary_gguf import SPLITS
+from luthier.data.gguf_layout import SPLITS
 
 ROOT = Path(__file__).parents[1]
 PATTERNS = {name: pattern for (pattern, _), name in SPLITS.items()}

@@ -45,7 +45,12 @@ class Stored:
 
     def like(self, values: Matrix) -> Stored:
         """Other numbers of the same kind, rounded to the nearest."""
-        match self.kind:
+        return Stored.of(self.kind, values)
+
+    @staticmethod
+    def of(kind: Kind, values: Matrix) -> Stored:
+        """Numbers as a tensor of this kind, rounded to the nearest."""
+        match kind:
             case "F32":
                 raw = values.astype(np.float32)
             case "F16":
@@ -53,7 +58,7 @@ class Stored:
             case "BF16":
                 bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
                 raw = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-        return Stored(self.kind, values.shape, np.ascontiguousarray(raw).reshape(-1).view(np.uint8))
+        return Stored(kind, values.shape, np.ascontiguousarray(raw).reshape(-1).view(np.uint8))
 
 
 def read_tensors(folder: Path) -> dict[str, Stored]:

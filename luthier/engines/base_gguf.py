@@ -16,23 +16,13 @@ import numpy as np
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import sync_folder
+from luthier.data.gguf_layout import ARCHITECTURES, PERMUTED, interleaved, llama3_divisors
 from luthier.data.tensors import Matrix, Stored, read_tensors
-from luthier.engines.lora_gguf import PERMUTED, interleaved
 from luthier.engines.vocabulary_gguf import add_vocabulary
 
 Config = dict[str, Any]
 """A model's `config.json`."""
 
-ARCHITECTURES: Final = {  # Hugging Face's model_type, and llama.cpp's architecture
-    "llama": "llama",  # SmolLM 1 and 2 too
-    "mistral": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "gemma2": "gemma2",
-    "gemma3_text": "gemma3",
-    "phi3": "phi3",
-    "smollm3": "smollm3",
-}
 _TYPES: Final = {
     "F32": gguf.GGMLQuantizationType.F32,
     "F16": gguf.GGMLQuantizationType.F16,
@@ -124,21 +114,12 @@ def _add_rope(writer: gguf.GGUFWriter, kind: str, config: Config) -> Matrix | No
             writer.add_rope_scaling_factor(given["factor"])
             return None
         case "llama3":
-            return _llama3_divisors(base, int(width * share), given)
+            return llama3_divisors(base, int(width * share), given)
         case other:
             raise InvalidRequest(
                 f"positions scaled by {other!r} cannot be converted for llama.cpp here; if there is a GGUF of the "
                 "model, add that: --gguf FILE"
             )
-
-
-def _llama3_divisors(base: float, width: int, given: Config) -> Matrix:
-    """Llama 3.1's scaling: long waves are stretched by `factor`, short ones kept, those between blended."""
-    low, high, factor = given["low_freq_factor"], given["high_freq_factor"], given["factor"]
-    original = given["original_max_position_embeddings"]
-    wave = 2 * math.pi * base ** (np.arange(0, width, 2) / width)
-    smooth = np.clip((original / wave - low) / (high - low), 0, 1)
-    return np.asarray(1 / ((1 - smooth) / factor + smooth), np.float32)
 
 
 def _as_served(tensor: Stored, place: str, architecture: str, config: Config) -> Stored:

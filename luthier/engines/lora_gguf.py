@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import gguf
-import numpy as np
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import sync_folder
+from luthier.data.gguf_layout import PERMUTED, interleaved
 from luthier.data.merging import lora_alpha, module_of, read_adapter_config
 from luthier.data.tensors import Matrix, read_tensors
 from luthier.engines.gguf_header import GgufHeader
-
-PERMUTED: Final = frozenset({"llama", "mistral3", "smollm3"})  # Mistral and SmolLM 1, 2 are of architecture "llama"
 
 
 def adapter_gguf(adapter: Path, base: GgufHeader) -> Path:
@@ -53,11 +50,6 @@ def _renamed(adapter: Path, tensors: dict[str, Matrix], base: GgufHeader) -> Ite
             elif place.endswith("attn_k.weight"):
                 matrix = interleaved(matrix, base.kv_heads)
         yield f"{place}.lora_{side.lower()}", matrix
-
-
-def interleaved(rows: Matrix, heads: int) -> Matrix:
-    """Rows (heads · [first half, second half]) with the halves of each head taken in turn, as llama.cpp has q and k."""
-    return np.ascontiguousarray(rows.reshape(heads, 2, -1, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape))
 
 
 def _write(target: Path, architecture: str, alpha: float, tensors: Iterator[tuple[str, Matrix]]) -> None:

@@ -7,30 +7,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import gguf
 from tokenizers import Tokenizer
 
 from luthier.core.errors import InvalidRequest
+from luthier.data.gguf_layout import SPLITS
 
 Tokens = dict[str, Any]
-
-_END: Final = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_WORDS: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_UPPER: Final = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
-_LOWER: Final = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_TALL: Final = rf"{_UPPER}*{_LOWER}+%s|{_UPPER}+{_LOWER}*%s|"
-_SHORT: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_SLASHED: Final = _END.replace("[\\r\\n]*", "[\\r\\n/]*")
-SPLITS: Final = {  # pattern, and whether whole words are looked up before merging: llama.cpp's name
-    (_WORDS + r"\p{N}|" + _END, False): "qwen2",
-    (_WORDS + r"\p{N}{1,3}|" + _END, True): "llama-bpe",
-    (_WORDS + r"\p{N}{1,3}|" + _END, False): "dbrx",
-    (_TALL % ("", "") + r"\p{N}|" + _SLASHED, True): "tekken",
-    (_TALL % ("", "") + r"\p{N}|" + _SLASHED, False): "tekken",
-    (_TALL % (_SHORT, _SHORT) + r"\p{N}{1,3}|" + _SLASHED, False): "gpt-4o",
-}
 
 
 def add_vocabulary(writer: gguf.GGUFWriter, hf: Path, config: Tokens) -> None:

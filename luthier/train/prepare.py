@@ -3,27 +3,21 @@
     python -m luthier.train.prepare FOLDER --name NAME --sha256 HASH --licence LICENCE
 
 FOLDER holds `model.gguf`, `hf/` or both, and `template.jinja` where one was chosen. Writes what is missing of them and,
-last, `facts.json`; prints a line per step. Knows no downloads. Transformers reads the
-file, so every architecture that it knows a GGUF of will do.
+last, `facts.json`; prints a line per step. Knows no downloads.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import json
 import os
 import shutil
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
-import gguf
-import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from luthier.core.errors import LuthierError
@@ -32,10 +26,8 @@ from luthier.core.run import sync_folder, write_atomic
 from luthier.data.base_folder import BaseFacts, BaseFolder
 from luthier.data.builtin_templates import BUILT_IN, family_template
 from luthier.data.template import ChatTemplate
-
-FLOAT32_PARAMETERS: Final = (
-    1_000_000_000  # larger bases are kept in bfloat16: half the disk, and no machine trains them in more
-)
+from luthier.train.from_gguf import read_keys, write_hf
+from luthier.train.gguf_vocabulary import adds_bos as adds_bos_of
 
 
 def prepare(base: BaseFolder, *, name: str, sha256: str, licence: str) -> BaseFacts:
@@ -44,7 +36,7 @@ def prepare(base: BaseFolder, *, name: str, sha256: str, licence: str) -> BaseFa
         return base.read_facts()
     adds_bos = False
     if base.gguf.exists():
-        adds_bos = _adds_bos(_reader(base.gguf))
+        adds_bos = adds_bos_of(read_keys(base.gguf)[1])
         _dequantise(base)
     elif not base.hf.exists():
         raise SystemExit(f"{base.path}: neither model.gguf nor hf/ is there; put one of them in place first")
@@ -95,69 +87,16 @@ def _dequantise(base: BaseFolder) -> None:
     """Write `hf/` from the GGUF; there when complete."""
     if base.hf.exists():
         return
-    _say("reading the GGUF")
-    # Transformers parses the file three times and builds the name map once per module: 12 of 17 s for 135M parameters.
-    gguf.GGUFReader = _reader
-    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
-    where = {"pretrained_model_name_or_path": base.path, "gguf_file": base.gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**where)
-    _say("dequantising the weights")
-    model = AutoModelForCausalLM.from_pretrained(
-        **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
-    if model.num_parameters() > FLOAT32_PARAMETERS:
-        model = model.to(torch.bfloat16)
-    _say("writing the weights")
+    _say("reading the GGUF and dequantising its weights")
     temporary = base.path / f".hf.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary, max_shard_size="1TB")
-    tokenizer.save_pretrained(temporary)
-    _split_digits(temporary / "tokenizer.json", _reader(base.gguf))
+    temporary.mkdir()
+    write_hf(base.gguf, temporary)
     for file in temporary.iterdir():
         with file.open("rb") as written:
             os.fsync(written.fileno())
     temporary.rename(base.hf)
     sync_folder(base.path)
-
-
-def _split_digits(file: Path, reader: _Reader) -> None:
-    """SmolLM's tokenizer takes each digit by itself, as does llama.cpp; transformers forgets it when it reads a GGUF.
-
-    Seen at " ½": two tokens there, and another two here.
-    """
-    field = reader.get_field("tokenizer.ggml.pre")
-    if field is None or field.contents() != "smollm":
-        return
-    state = json.loads(file.read_text())
-    digits = {"type": "Digits", "individual_digits": True}
-    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, state["pre_tokenizer"]]}
-    file.write_text(json.dumps(state, ensure_ascii=False))
-
-
-class _Reader(gguf.gguf_reader.GGUFReader):  # type: ignore[misc]  # gguf has no types
-    """Reads through a plain view of the file: a slice of numpy's memmap costs 2 µs, and a vocabulary takes millions."""
-
-    @property
-    def data(self) -> np.ndarray:
-        return self._view
-
-    @data.setter
-    def data(self, mapped: np.ndarray) -> None:
-        self._view = np.asarray(mapped)
-
-
-@functools.cache
-def _reader(path: Path | str) -> _Reader:
-    return _Reader(path)
-
-
-def _adds_bos(reader: _Reader) -> bool:
-    """Whether llama.cpp puts BOS before every prompt: what the file says, else true for SentencePiece vocabularies."""
-    field = reader.get_field("tokenizer.ggml.add_bos_token")
-    if field is not None:
-        return bool(field.contents())
-    model = reader.get_field("tokenizer.ggml.model")
-    return model is not None and model.contents() == "llama"
 
 
 def _say(what: str) -> None:

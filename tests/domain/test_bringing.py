@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from gguf import GGUFWriter, RopeScalingType
 
 from luthier.core.bases import BaseSource
 from luthier.core.errors import InvalidRequest
@@ -19,6 +20,7 @@ from tests.families import FAMILIES, make_hf
 
 # llama.cpp computes in float32 here as the trainer does, but keeps keys and values in 16 bits.
 TOLERANCE = 0.02
+YARN = RopeScalingType.YARN
 TEMPLATES = {"llama 3": "llama3", "qwen 2": "chatml", "gemma 3": "gemma", "phi": "phi3", "mistral": "mistral"}
 QUICK = {"mistral", "qwen 3", "gemma 3", "phi"}  # pieces and permutation; norms; windows; fused layers
 
@@ -53,15 +55,19 @@ def bring_gguf(path, family, monkeypatch):
     return bring(registry, BaseSource("mine", f"file:{path / 'model.gguf'}", "", ""), quiet)[1]
 
 
-@pytest.mark.parametrize("family", ["smollm", pytest.param("qwen 2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES])
 def test_a_gguf_alone_is_brought(tmp_path, monkeypatch, family):
     assert bring_gguf(tmp_path, family, monkeypatch).largest_difference < TOLERANCE
 
 
-def test_what_trainer_and_engine_read_differently_is_refused_and_not_kept(tmp_path, monkeypatch):
-    """Transformers loses the scaled positions of a Llama 3 GGUF."""
-    with pytest.raises(InvalidRequest, match=r"mine was not added: .*log-probabilities differ by"):
-        bring_gguf(tmp_path, "llama 3", monkeypatch)
+def test_a_gguf_with_what_we_cannot_read_is_refused_by_name(tmp_path, monkeypatch):
+    """Nothing of it is kept."""
+    write = GGUFWriter.add_rope_freq_base
+    monkeypatch.setattr(
+        GGUFWriter, "add_rope_freq_base", lambda w, base: (write(w, base), w.add_rope_scaling_type(YARN))
+    )
+    with pytest.raises(InvalidRequest, match="mine was not added: .*positions are scaled by 'yarn'"):
+        bring_gguf(tmp_path, "smollm", monkeypatch)
     assert not [p for p in (tmp_path / "cache/bases").iterdir() if p.is_dir()]
     assert Bases(tmp_path / "cache", {}, tmp_path / "added").names() == ["smollm2-135m-instruct"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from luthier.data.base_folder import BaseFolder
-from luthier.engines.lora_gguf import interleaved
+from luthier.data.gguf_layout import interleaved
 from tests.tiny import SPECIAL
 
 MODULES = {
