@@ -21,12 +21,14 @@ ALLOWED = {
     "cli": {"core"},
     "train": {"core", "data"},
 }
-# The commands that are no clients: they start or inspect the server itself, move its files, or look at a file without.
+# The commands that are no clients: they start or inspect the server itself, move its files, or look at a file without;
+# and `distil`, which asks a server and then looks at its file.
 DOORS = {
     "cli/serve.py": {"api", "domain"},
     "cli/taking.py": {"domain"},
     "cli/doctor.py": {"api", "domain", "store"},
     "cli/data.py": {"data"},
+    "cli/distil_sifting.py": {"data"},
 }
 
 

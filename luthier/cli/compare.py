@@ -128,7 +128,7 @@ def answer(client: OpenAI, contender: Contender, row: Row, limit_tokens: int) ->
             extra_body={"tools": list(row.tools)} if row.tools else None,
         )
     except BadRequestError as error:
-        if "context" in f"{error.code} {error.message}":
+        if is_too_long(error):
             raise TooLong from error
         raise
     latency_ms = (time.perf_counter() - started) * 1000
@@ -142,6 +142,11 @@ def answer(client: OpenAI, contender: Contender, row: Row, limit_tokens: int) ->
         cached_tokens=(details.cached_tokens or 0) if details else 0,
         cut=said.choices[0].finish_reason == "length",
     )
+
+
+def is_too_long(error: BadRequestError) -> bool:
+    """Whether a question was refused because its model's context does not hold it."""
+    return "context" in f"{error.code} {error.message}"
 
 
 def read_examples(text: str) -> list[Row]:

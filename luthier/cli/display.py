@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -100,6 +100,15 @@ def pull_bar() -> Iterator[PullBar]:
 def passing_bar(*columns: ProgressColumn) -> Progress:
     """A bar that leaves nothing behind, and in a log nothing at all."""
     return Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
+
+
+@contextmanager
+def counting_bar(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar of so many things; what it gives is called after each."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with passing_bar(*columns, TimeRemainingColumn()) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
 
 
 def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[object]], *, right: bool = False) -> None:

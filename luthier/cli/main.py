@@ -9,6 +9,7 @@ import typer
 
 from luthier.cli import data, evals, jobs, models, organization, webhooks
 from luthier.cli.demo import demo
+from luthier.cli.distil import distil
 from luthier.cli.doctor import backup, doctor, migrate, restore, rotate_secrets
 from luthier.cli.errors import Commands
 from luthier.cli.options import (
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(demo)
 app.add_typer(data.app, name="data")
+app.command()(distil)
 app.command()(export)
 app.command("import-adapter")(import_adapter)
 for command in (doctor, backup, restore, migrate, rotate_secrets):
@@ -83,20 +85,14 @@ def tune(
     seed: Seed = None,
 ) -> None:
     """Upload FILE, tune a model on it, follow the job to its end, and print how to call the result."""
-    from luthier.cli.client import create_job, upload_file
-    from luthier.cli.display import say
-    from luthier.cli.session import connect_aloud, follow_aloud, paste
+    from luthier.cli.client import upload_file
+    from luthier.cli.session import connect_aloud, tune_aloud
 
     client = connect_aloud()
     options = tune_options(model, suffix, method, epochs, batch_size, learning_rate_multiplier, beta, seed)
     if validation is not None:
         options["validation_file"] = upload_file(validation, client=client, progress=True).id
-    uploaded = upload_file(file, client=client, progress=True)
-    say(f"File {uploaded.id}")
-    job = follow_aloud(client, create_job(client, uploaded.id, **options).id)
-    paste(client, str(job.fine_tuned_model), file)
-    if validation is not None:
-        say(f"\nWas it worth it? The verdict follows: luthier compare {job.fine_tuned_model}")
+    tune_aloud(client, file, options)
 
 
 @app.command()

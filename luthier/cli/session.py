@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
-from luthier.cli.client import connect, wait_for
+from luthier.cli.client import TuneOptions, connect, create_job, upload_file, wait_for
 from luthier.cli.display import CONSOLE, hint, say
 from luthier.cli.errors import Commands
 from luthier.core.settings import find_access, load
@@ -34,6 +34,16 @@ def follow_aloud(client: OpenAI, job_id: str) -> FineTuningJob:
     except KeyboardInterrupt:
         hint(f"the job goes on: luthier jobs show {job_id}; to end it: luthier jobs cancel {job_id}")
         raise
+
+
+def tune_aloud(client: OpenAI, file: Path, options: TuneOptions) -> None:
+    """Upload a file, tune on it, follow the job to its end, and print how to call the result."""
+    uploaded = upload_file(file, client=client, progress=True)
+    say(f"File {uploaded.id}")
+    job = follow_aloud(client, create_job(client, uploaded.id, **options).id)
+    paste(client, str(job.fine_tuned_model), file)
+    if options.get("validation_file") is not None:
+        say(f"\nWas it worth it? The verdict follows: luthier compare {job.fine_tuned_model}")
 
 
 def paste(client: OpenAI, model: str, data: Path) -> None:

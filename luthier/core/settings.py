@@ -45,6 +45,9 @@ class Settings:
     retention_days: int | None = None  # how long stored chats, responses and trainers' logs are kept
     compute: str = "local"
     engine: str = "llamacpp"
+    teacher: str | None = None  # a model that `distil` asks
+    teacher_url: str | None = None  # its server, where it is another one that speaks OpenAI's API
+    teacher_api_key: str | None = None
     prices: Mapping[str, Price] = field(default_factory=lambda: dict(DEFAULT))
 
     @property
