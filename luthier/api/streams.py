@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -20,6 +20,8 @@ from luthier.core.json import JsonObject
 T = TypeVar("T")
 CLIENT_CLOSED_REQUEST: Final = 499  # nobody reads it; logs do
 DONE: Final = b"data: [DONE]\n\n"
+STREAMED: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/event-stream": {}}}}
+"""What the API document says of an operation that also answers in pieces."""
 
 
 class ClientGone(Exception):

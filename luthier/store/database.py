@@ -164,5 +164,7 @@ def _translated() -> Iterator[None]:
         yield
     except DataError as error:  # PostgreSQL keeps no NUL in its texts
         raise InvalidRequest(f"The database cannot keep this value: {error.orig}", code="invalid_value") from error
+    except OverflowError as error:  # SQLite's driver, of a number beyond 64 bits
+        raise InvalidRequest(f"A number of this request is too large: {error}", code="invalid_value") from error
     except OperationalError as error:
         raise Unavailable(f"the database does not answer: {error.orig}; nothing was changed, try again") from error

@@ -115,3 +115,9 @@ def test_only_administrators_may_ask(server):
     plain = openai.OpenAI(base_url=server.url, api_key=made["value"], admin_api_key=made["value"], max_retries=0)
     with plain, pytest.raises(openai.PermissionDeniedError, match="admin"):
         plain.admin.organization.usage.costs(start_time=START)
+
+
+def test_a_time_beyond_the_databases_numbers_is_refused(server):
+    answer = server.http.get("/organization/costs", params={"start_time": 10**30})
+    assert answer.status_code == 400
+    assert "too large" in answer.json()["error"]["message"]

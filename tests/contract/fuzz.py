@@ -58,9 +58,9 @@ def main(per_operation: str, *options: str) -> int:
         command += ["--max-examples", per_operation, "--suppress-health-check", "all", "--continue-on-failure"]
         command += ["--phases", "coverage,fuzzing", "--warnings", "off", *options]
         failed = subprocess.run(command, check=False, cwd=data).returncode
-    total = sum(statuses.values()) - made
-    print(f"{total:,} requests; by status: {dict(sorted(statuses.items()))}; {len(RECORDER.violations)} violations")
-    print(*RECORDER.violations[:20], sep="\n")
+        total = sum(statuses.values()) - made
+        print(f"{total:,} requests; by status: {dict(sorted(statuses.items()))}; {len(RECORDER.violations)} violations")
+        print(*RECORDER.violations[:20], sep="\n")
     wrong = sum(count for status, count in statuses.items() if status >= 500)
     return int(bool(failed or wrong or RECORDER.violations or total < REQUESTS))
 
@@ -69,10 +69,11 @@ def inviting(server: Server) -> dict[str, Any]:
     """The app's document, with ids that exist, a model that answers, and nothing that is refused by name: what is made
     up would get no further than a 404, and what is refused no further than a 400."""
     document = server.app.openapi()
-    for schema in document["components"]["schemas"].values():
-        fields = schema.get("properties", {})
-        schema["properties"] = {name: field for name, field in fields.items() if field.get(X_UNSUPPORTED) is not True}
-        if "model" in fields:
+    for title, schema in document["components"]["schemas"].items():
+        fields, required = schema.get("properties", {}), schema.get("required", [])
+        refused = {name for name, field in fields.items() if field.get(X_UNSUPPORTED) is True}
+        schema["properties"] = {name: f for name, f in fields.items() if name not in refused.difference(required)}
+        if "model" in fields and not title.endswith("Answer"):
             schema["properties"]["model"] = {"enum": [objects.BASE, "nobody"]}
     ids = {name: [maker(server) for _ in range(SAMPLES)] for name, maker in MAKERS.items()}
     for item in document["paths"].values():

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from luthier.api.auth import Inferrer, Reader, ThePlatform
 from luthier.api.invalid import validate
-from luthier.api.streams import answered, chosen, data_events, event_stream
+from luthier.api.streams import STREAMED, answered, chosen, data_events, event_stream
 from luthier.api.wire.base import Deleted, filtered_by_metadata
 from luthier.api.wire.chat import ChatQuery, CreateChat, MessageQuery, UpdateChat, stored_answer
 from luthier.core.json import Json, JsonObject
@@ -20,7 +20,7 @@ from luthier.domain.chats import ChatRequest
 router = APIRouter(prefix="/chat/completions", tags=["chat"])
 
 
-@router.post("", operation_id="createChatCompletion")
+@router.post("", operation_id="createChatCompletion", responses=STREAMED)
 async def create(request: Request, platform: ThePlatform, caller: Inferrer, body: CreateChat) -> Response:
     """Continue a chat."""
     asked = ChatRequest(body.model, body.to_body(), bool(body.store), body.metadata)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from luthier.api.auth import Inferrer, ThePlatform
-from luthier.api.streams import answered, chosen, data_events, event_stream
+from luthier.api.streams import STREAMED, answered, chosen, data_events, event_stream
 from luthier.api.wire.completions import CreateCompletion, CreateEmbedding
 from luthier.core.json import JsonObject
 from luthier.core.projects import Caller
@@ -20,7 +20,7 @@ from luthier.domain.platform import Platform
 router = APIRouter(tags=["completions"])
 
 
-@router.post("/completions", operation_id="createCompletion")
+@router.post("/completions", operation_id="createCompletion", responses=STREAMED)
 async def create(request: Request, platform: ThePlatform, caller: Inferrer, body: CreateCompletion) -> Response:
     """Continue a text."""
     asked = body.to_body()

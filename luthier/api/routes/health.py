@@ -5,6 +5,7 @@ For supervisors: outside `/v1`; the first two want no key."""
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from luthier.api.auth import Admin, ThePlatform
@@ -26,7 +27,7 @@ def ready(platform: ThePlatform) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def show_metrics(platform: ThePlatform, _caller: Admin) -> Response:
     """Counts and times for Prometheus, to be asked with a key of the scope `admin`."""
     return Response(metrics.text(platform), media_type=CONTENT_TYPE_LATEST)

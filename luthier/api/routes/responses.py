@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from luthier.api.auth import Inferrer, Reader, ThePlatform
-from luthier.api.streams import answered, event_stream
+from luthier.api.streams import STREAMED, answered, event_stream
 from luthier.api.wire.base import UNSUPPORTED, X_UNSUPPORTED, Deleted
 from luthier.api.wire.responses import CountTokens, CreateResponse, ItemQuery, RetrieveQuery
 from luthier.core.errors import InvalidRequest
@@ -22,7 +22,7 @@ from luthier.domain import responses
 router = APIRouter(prefix="/responses", tags=["responses"])
 
 
-@router.post("", operation_id="createResponse")
+@router.post("", operation_id="createResponse", responses=STREAMED)
 async def create(request: Request, platform: ThePlatform, caller: Inferrer, body: CreateResponse) -> Response:
     """Answer."""
     asked = body.to_request()
