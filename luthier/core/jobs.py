@@ -29,6 +29,7 @@ class Job:
 
     `hyperparameters` are as asked, `auto` included; `resolved` are numbers, None until the job starts.
     `fence` counts claims: whoever holds an older one may write nothing. A paused job is claimed by nobody.
+    `priority` orders a project's own jobs, the highest first.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Job:
     error: JobError | None = None
     fine_tuned_model: str | None = None
     paused: bool = False
+    priority: int = 0
     fence: int = 0
     lease_owner: str | None = None
     lease_until: float = 0.0

@@ -4,7 +4,7 @@
            │             │         │
            └─────────────┴─────────┴──→ failed | cancelled
 
-`running → queued` happens when a job is paused or its runner died; the six names are OpenAI's and there is no seventh.
+`running → queued` happens when a job is paused; the six names are OpenAI's and there is no seventh.
 """
 
 from __future__ import annotations

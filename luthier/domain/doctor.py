@@ -88,9 +88,9 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 def _queue(database: Database) -> Iterator[Finding]:
     found = counts.unfinished(database, now=database.now())
     jobs = sum(found.jobs.values())
-    late = found.oldest_unclaimed_s > 60
+    late = found.oldest_unclaimed_s > 60 and not found.at_work
     words = f"{jobs} unfinished jobs, {sum(found.batches.values())} batches, {sum(found.outbox.values())} notices"
-    waits = f"; the first job has waited for {found.oldest_unclaimed_s:,.0f} s and nobody works on it"
+    waits = f"; the first job has waited for {found.oldest_unclaimed_s:,.0f} s and nobody works on any"
     yield Finding("queue", words + (waits if late else ""), "is the server running? luthier serve" if late else None)
     for item, error in consistency.troubled_notices(database):
         yield Finding("notices", f"{item}: {error}", "mend the receiver; what was not given up is sent again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.ids import new_id
@@ -17,6 +18,9 @@ from luthier.domain.notify import job_finished_items
 from luthier.domain.platform import Platform
 from luthier.store import checkpoints, events, files, jobs
 from luthier.store.database import Database
+
+PRIORITY: Final = "luthier_priority"  # a key of a job's metadata, for OpenAI has no field for it
+PRIORITIES: Final = [str(number) for number in range(-10, 11)]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
     """Accept a job. Bad data is no error here: the job starts, and fails with the line.
 
     Errors: `NotFound` for an unknown model; `InvalidRequest` for one that cannot be tuned and for files that are not
-    there or of another purpose, or of an integration that is not installed.
+    there or of another purpose, of an integration that is not installed, of a priority that is none.
     """
     reporting.check(asked.integrations)
     resolved = models.resolve(platform, caller.project_id, asked.model)
@@ -66,6 +70,7 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
         validation_file=asked.validation_file,
         suffix=asked.suffix,
         metadata=asked.metadata or None,
+        priority=_priority(asked.metadata or {}),
         integrations=asked.integrations,
     )
     beside = f" and validation file: {asked.validation_file}" if asked.validation_file else ""
@@ -155,6 +160,18 @@ def _unless_ended(job: Job, wanted: str | None, verb: str) -> Job:
 
 def _past(job: Job) -> str:
     return "been cancelled" if job.status == "cancelled" else job.status
+
+
+def _priority(metadata: Mapping[str, str]) -> int:
+    """What the job's metadata says of its place among the project's own."""
+    given = metadata.get(PRIORITY, "0")
+    if given not in PRIORITIES:
+        raise InvalidRequest(
+            f"Invalid 'metadata.{PRIORITY}': '{given}'; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}.",
+            code="invalid_value",
+            param=f"metadata.{PRIORITY}",
+        )
+    return int(given)
 
 
 def _check_file(database: Database, project_id: str, file_id: str, param: str) -> None:

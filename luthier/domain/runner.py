@@ -71,7 +71,8 @@ class Runner:
             try:
                 job = jobs.claim(database, self._owner, statuses, now=database.now(), lease_s=LEASE_S)
                 if job is None:
-                    self._news[name].wait(BEAT_S)
+                    if not self._news[name].wait(BEAT_S):
+                        jobs.tell_places(database, now=database.now())
                     self._news[name].clear()
                 else:
                     self._one(job, leg)
@@ -137,9 +138,9 @@ class Runner:
             if held.job.paused or self._stopping.is_set():
                 self._compute.stop(held.run)
                 reader.forward()
-                words = "Job paused; its training goes on from the last step when it is resumed"
-                said = [NewEvent(f"paused-{held.job.fence}", words)] if held.job.paused else []
-                held.move("running", "queued", said=said)
+                if held.job.paused:
+                    words = "Job paused; its training goes on from the last step when it is resumed"
+                    held.move("running", "queued", said=[NewEvent(f"paused-{held.job.fence}", words)])
                 held.release()
                 return None
             state = self._compute.poll(held.run)

@@ -1,6 +1,6 @@
 """Rows of fine-tuning jobs: created, listed, claimed under a lease, moved from state to state.
 
-A claim takes the oldest unfinished job that nobody holds, and counts up its `fence`. Every later write of the claimer
+A claim takes the first in the queue (`store/queue.py`) and counts up its `fence`. Every later write of the claimer
 names that fence and does nothing when a newer claim, a cancellation or a final state has come between.
 Events, models and outbox rows ride in the commit of what they tell of.
 """
@@ -19,10 +19,10 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.models import TunedModel
 from luthier.core.outbox import OutboxItem
 from luthier.core.states import FINAL, TRANSITIONS, JobStatus
-from luthier.store import events, models, outbox
+from luthier.store import events, models, outbox, queue
 from luthier.store.database import Database
 from luthier.store.rows import columns, page, read, write
-from luthier.store.schema import job_metadata, jobs
+from luthier.store.schema import job_metadata, jobs, projects
 
 COLUMNS = columns(jobs, Job)
 
@@ -93,17 +93,18 @@ def list_page(
 
 
 def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now: float, lease_s: float) -> Job | None:
-    """Take the oldest job in one of `statuses` whose lease is free or over; None when there is none.
+    """Take the first job in one of `statuses` whose lease is free or over; None when there is none.
 
     Paused ones stay.
     """
+    places = queue.places(statuses, now)
     free = (
         select(jobs.c.pk)
-        .where(jobs.c.finished_at.is_(None), jobs.c.paused.is_(False), jobs.c.lease_until < now)
-        .where(jobs.c.status.in_(statuses))
-        .order_by(jobs.c.pk)
+        .join(places, places.c.pk == jobs.c.pk)
+        .where(*queue.waiting(statuses, now))
+        .order_by(places.c.place)
         .limit(1)
-        .with_for_update(skip_locked=True)  # SQLite has one writer and needs no such words
+        .with_for_update(of=jobs, skip_locked=True)  # SQLite has one writer and needs no such words
     )
     statement = (
         update(jobs)
@@ -114,6 +115,20 @@ def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now:
     with database.transaction() as connection:
         row = connection.execute(statement).mappings().first()
     return _job(row) if row else None
+
+
+def tell_places(database: Database, *, now: float) -> None:
+    """Tell jobs that wait to be trained of their place in the queue, where it is news."""
+    statement = queue.untold(now, *COLUMNS)
+    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
+        if connection.execute(statement).first() is None:
+            return
+    with database.transaction() as connection:
+        for row in connection.execute(statement.with_for_update(of=jobs, skip_locked=True)).mappings().all():
+            place = row["place"]
+            connection.execute(update(jobs).where(jobs.c.id == row["id"]).values(told_place=place))
+            said = NewEvent(None, f"Job is number {place} in the queue", data={"queue_position": place})
+            events.add(connection, _job(row), [said], now=int(now))
 
 
 def heartbeat(database: Database, job_id: str, fence: int, *, now: float, lease_s: float) -> Job | None:
@@ -152,7 +167,7 @@ def transition(
     statement = (
         update(jobs)
         .where(*_held(job_id, fence), jobs.c.status == from_status)
-        .values(status=to_status, **_ending(to_status, now), **_row(changes))
+        .values(status=to_status, told_place=None, **_ending(to_status, now), **_row(changes))
         .returning(*COLUMNS)
     )
     with database.transaction() as connection:
@@ -160,6 +175,8 @@ def transition(
         if row is None:
             return None
         job = _job(row)
+        if to_status == "running":
+            connection.execute(update(projects).where(projects.c.id == job.project_id).values(served_at=now))
         events.add(connection, job, said, now=int(now))
         if model is not None:
             models.add(connection, model)

@@ -72,6 +72,8 @@ projects = Table(
     Column("name", Text, nullable=False),
     _created(),
     Column("archived_at", BIG),
+    # When a job of its last began to train: whose turn came longest ago is served first.
+    Column("served_at", Float, nullable=False, server_default="0"),
 )
 
 api_keys = Table(
@@ -189,6 +191,9 @@ jobs = Table(
     Column("error", DOCUMENT),
     Column("fine_tuned_model", Text),
     Column("paused", Boolean, nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    # The place in the queue that its events told last.
+    Column("told_place", Integer),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_owner", Text),
     Column("lease_until", Float, nullable=False, server_default="0"),

@@ -193,6 +193,19 @@ def test_unknown_jobs_are_404(server):
         assert answer.json()["error"]["code"] == "fine_tune_not_found"
 
 
+@pytest.mark.parametrize("given", ["11", "-11", "high", "1.5", "", "+1"])
+def test_a_priority_that_is_none_is_refused_by_name(client, training_file, given):
+    with pytest.raises(openai.BadRequestError, match="from -10 to 10") as refused:
+        create(client, training_file, metadata={"luthier_priority": given})
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "metadata.luthier_priority")
+
+
+def test_a_priority_is_kept(server, training_file):
+    job = create(server.client, training_file, metadata={"luthier_priority": "-10"})
+    assert job.metadata == {"luthier_priority": "-10"}
+    assert jobs.get(server.platform.database, server.platform.project.id, job.id).priority == -10
+
+
 def test_cancel(server, training_file):
     client = server.client
     job = create(client, training_file)

@@ -12,7 +12,7 @@ from luthier.core.errors import Conflict, InvalidRequest
 from luthier.domain import backup as backing
 from luthier.domain.backup import backup, restore
 from luthier.domain.doctor import examine
-from luthier.store import consistency
+from luthier.store import consistency, jobs
 from luthier.store.database import Database
 from tests.conftest import KEY, serving
 from tests.contract import objects
@@ -97,6 +97,21 @@ def test_nothing_is_overwritten(server, tmp_path):
     backup(server.platform.settings, tmp_path / "backup")
     with pytest.raises(Conflict):
         restore(server.platform.settings, tmp_path / "backup")
+
+
+def test_a_queue_is_late_when_nobody_works(server):
+    def queue():
+        return next(found for found in examine(server.platform.settings, deep=False) if found.subject == "queue")
+
+    database = server.platform.database
+    for _ in range(2):
+        objects.job(server)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET created_at = created_at - 3600")
+    assert "nobody works on any" in queue().words
+    assert "luthier serve" in queue().mend
+    jobs.claim(database, "me", ["validating_files"], now=database.now(), lease_s=30)
+    assert queue().mend is None
 
 
 def test_the_doctor_finds_what_was_broken(server, model, tmp_path):

@@ -305,17 +305,30 @@ def test_lists_page_at_equal_cost_however_deep(database, project):
         (lambda db: jobs.list_page(db, "proj_1", PageQuery(), plain=True), "ix_jobs_plain"),
         (lambda db: jobs.list_page(db, "proj_1", PageQuery(), metadata={"a": "b"}), "pk_job_metadata"),
         (lambda db: events.list_page(db, "proj_1", "ftjob-5", PageQuery()), "ix_job_events_job_id_pk"),
-        (lambda db: jobs.claim(db, "me", ANY, now=1.0, lease_s=1), "ix_jobs_unfinished"),
     ],
 )
 def test_no_list_sorts_or_scans(database, project, statements, lister, index):
+    plan = plan_of(database, project, statements, lister)
+    assert "TEMP B-TREE" not in plan, plan
+    assert index in plan or "INTEGER PRIMARY KEY" in plan, plan
+
+
+def plan_of(database, project, statements, verb):
     if not database.sqlite:
         pytest.skip("reads SQLite's query plans")
     for number in range(10):
         make(database, project, number)
-    lister(database)
+    verb(database)
     statement, parameters = statements[-1]
     with database.read() as connection:
-        plan = " ".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters))
-    assert "TEMP B-TREE" not in plan, plan
-    assert index in plan or "INTEGER PRIMARY KEY" in plan, plan
+        return " ".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [lambda db: jobs.claim(db, "me", ANY, now=1.0, lease_s=1), lambda db: jobs.tell_places(db, now=1.0)],
+)
+def test_the_queue_sorts_what_is_unfinished_alone(database, project, statements, verb):
+    plan = plan_of(database, project, statements, verb)
+    assert "ix_jobs_unfinished" in plan, plan
+    assert "SCAN jobs " not in plan.replace("SCAN jobs USING INDEX ix_jobs_unfinished", ""), plan

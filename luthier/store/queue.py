@@ -1,0 +1,71 @@
+"""The order in which jobs are worked on: a share for each project. Knows statements, and no verbs.
+
+The project of which the fewest jobs are worked on goes first; of several, the one that was served longest ago. Of a
+project's own jobs the one with the highest priority goes first; of several, the oldest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, Subquery, func, or_, select
+
+from luthier.core.states import JobStatus
+from luthier.store.schema import jobs, projects
+
+NEAR: Final = 10  # up to here every change of a place is told, further back only a place halved or doubled
+AT_ONCE: Final = 100
+
+
+def waiting(statuses: Sequence[JobStatus], now: float) -> tuple[ColumnElement[bool], ...]:
+    """Which jobs wait: nobody holds them."""
+    return (*_unfinished(statuses), jobs.c.lease_until < now)
+
+
+def places(statuses: Sequence[JobStatus], now: float) -> Subquery:
+    """`pk` and `place` of each job in these statuses, from 1; those that are worked on have the first places.
+
+    Then come those whose runner died, for their trainer may be alive. It costs as much as jobs are unfinished.
+    """
+    held, orphan = jobs.c.lease_until >= now, jobs.c.status == "running"
+    own = (held.desc(), orphan.desc(), jobs.c.priority.desc(), jobs.c.pk)
+    row_number = func.row_number()
+    turns = (
+        select(
+            jobs.c.pk,
+            held.label("held"),
+            orphan.label("orphan"),
+            projects.c.served_at,
+            row_number.over(partition_by=jobs.c.project_id, order_by=own).label("turn"),
+            row_number.over(partition_by=(jobs.c.project_id, held), order_by=own).label("wait"),
+        )
+        .join(projects, projects.c.id == jobs.c.project_id)
+        .where(*_unfinished(statuses))
+        .subquery()
+    ).c
+    # In the same turn a project that has a job under way comes before one that has yet to be served: so will it be.
+    order = (turns.held.desc(), turns.orphan.desc(), turns.turn, turns.wait, turns.served_at, turns.pk)
+    return select(turns.pk, row_number.over(order_by=order).label("place")).subquery()
+
+
+def untold(now: float, *selected: ColumnElement[Any]) -> Select[Any]:
+    """The jobs that wait behind others to be trained and whose place is news, with their `place`.
+
+    A job gets few such events, however long the queue: some ten near its head, and one for each halving before.
+    They are told so many at a time, the first of the queue first, that nobody's write waits long.
+    """
+    line = places(("queued", "running"), now)
+    place, told = line.c.place, func.coalesce(jobs.c.told_place, 0)
+    news = or_(place <= NEAR, place * 2 <= told, place >= told * 2)
+    return (
+        select(*selected, place)
+        .join(line, line.c.pk == jobs.c.pk)
+        .where(*waiting(("queued",), now), place > 1, place != told, news)
+        .order_by(place)
+        .limit(AT_ONCE)
+    )
+
+
+def _unfinished(statuses: Sequence[JobStatus]) -> tuple[ColumnElement[bool], ...]:
+    return (jobs.c.finished_at.is_(None), jobs.c.paused.is_(False), jobs.c.status.in_(statuses))
