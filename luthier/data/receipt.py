@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final, TextIO, TypeVar
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import Method, sync_folder
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import MIN_EXAMPLES, DataFile, Which, read_examples
 from luthier.data.repeats import Repeat, Seen, words_of
-from luthier.data.rows import Row, Rows
+
+if TYPE_CHECKING:
+    from luthier.data.rows import Row, Rows
 
 GROUP: Final = 256  # lines tokenised in one call: enough to keep the tokenizer's threads busy, small beside any memory
 T = TypeVar("T")
@@ -93,6 +95,8 @@ def check(
     `seen` is filled with the file's lines; `leaks_from` are those of the training file.
     Errors: `JobFailed` for the first thing wrong, or when nothing in the file can be learnt.
     """
+    from luthier.data.rows import Rows  # numpy and tokenizers, which a server does without until then
+
     summary, first_reason = Summary(), ""
     with _written(receipt) as out:
         for line in read_lines(file, Rows(base, context_tokens), method, seen or Seen(), leaks_from):

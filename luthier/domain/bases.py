@@ -27,7 +27,6 @@ from luthier.data.base_folder import BaseFacts, BaseFolder
 from luthier.data.builtin_templates import BUILT_IN as TEMPLATES
 from luthier.data.builtin_templates import template_text
 from luthier.domain.fetching import Progress, fetch
-from luthier.engines.base_gguf import write_base_gguf
 
 CHUNK: Final = 1 << 20
 MODEL_SUFFIXES: Final = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt"})
@@ -137,6 +136,8 @@ class Bases:
                 self._download(source, folder, progress)
             if not folder.gguf.exists():
                 progress(f"converting {source.name}", 0, 0)
+                from luthier.engines.base_gguf import write_base_gguf
+
                 write_base_gguf(folder.hf, folder.gguf, name=source.name)
             self._prepare(source, folder, progress)
         return folder

@@ -22,7 +22,6 @@ from luthier.core.jobs import Job, NewEvent
 from luthier.core.json import Json, JsonObject
 from luthier.core.models import TunedModel
 from luthier.core.run import RunFolder
-from luthier.data.tensors import read_tensors, write_tensors
 from luthier.domain.platform import Platform
 from luthier.engines.base import Adapter, Engine
 
@@ -201,6 +200,8 @@ async def _part_is_wrong(
 
 def _write_part(adapter: Path, folder: Path, kind: str) -> bool:
     """An adapter of one kind of module alone; False where there is none."""
+    from luthier.data.tensors import read_tensors, write_tensors
+
     folder.mkdir()
     tensors = {name: tensor for name, tensor in read_tensors(adapter).items() if f".{kind}.lora_" in name}
     write_tensors(folder / "adapter_model.safetensors", tensors)

@@ -22,7 +22,6 @@ from luthier.engines.base import Adapter
 from luthier.engines.gguf_header import GgufHeader
 from luthier.engines.http_api import HttpApi
 from luthier.engines.llamacpp_process import LlamaServer
-from luthier.engines.lora_gguf import adapter_gguf
 from luthier.engines.slots import Slots
 
 log = structlog.get_logger(__name__)
@@ -126,6 +125,8 @@ class Fleet:
             return await self._start(self.plan.slots)
 
     async def _converted(self, adapter: Adapter) -> tuple[Path, int]:
+        from luthier.engines.lora_gguf import adapter_gguf
+
         file = await asyncio.to_thread(adapter_gguf, adapter.path, self._header)
         return file, file.stat().st_size
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from rapidfuzz import fuzz
-
 from luthier.core.verdict.contenders import Row
 
 Score = Callable[[str, str | None], float]
@@ -39,6 +37,8 @@ def exact(reply: str, reference: str | None) -> float:
 
 def similar(reply: str, reference: str | None) -> float:
     """rapidfuzz's ratio: 1 less the insertions and deletions from one to the other, over both lengths."""
+    from rapidfuzz import fuzz
+
     return fuzz.ratio(reply.strip(), (reference or "").strip()) / 100
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-import numpy as np
-
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
 
@@ -37,6 +35,8 @@ def interval(values: Sequence[float], *, least: float, most: float) -> Interval:
         doubt = 1 - tail ** (1 / count)
         return Interval(mean, max(least, mean - doubt), min(most, mean + doubt))
     expanded = NormalDist().cdf(-math.sqrt(count / (count - 1)) * t_quantile(1 - tail, count - 1))
+    import numpy as np
+
     drawn = np.random.default_rng(count).integers(count, size=(RESAMPLES, count))
     means = np.asarray(values, np.float64)[drawn].mean(axis=1)
     low, high = np.quantile(means, (expanded, 1 - expanded))
