@@ -1,4 +1,4 @@
-"""How long what people said is kept: copies of training data until their job ends, the rest as the settings say."""
+"""How long what people said is kept: copies of training data until their job is judged, the rest as settings say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DAY_S: Final = 24 * 3600
 
 
 def sweep(platform: Platform) -> None:
-    """Remove the data that ended jobs were trained on from their run folders, and what is past its time."""
+    """Remove the data of jobs that have no more to do from their run folders, and what is past its time."""
     folders = list(platform.settings.runs.iterdir())  # before the jobs: a folder's job is there before the folder
     unfinished = set(consistency.unfinished_jobs(platform.database))
     days = platform.settings.retention_days

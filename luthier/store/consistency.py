@@ -57,9 +57,11 @@ def held(database: Database) -> Iterator[None]:
 
 
 def unfinished_jobs(database: Database) -> list[str]:
-    """Jobs that need their run folder still."""
+    """Jobs that need their run folder still: they train, or their verdict is not found yet."""
+    waiting = (outbox.c.kind == "verdict", outbox.c.delivered_at.is_(None), outbox.c.given_up_at.is_(None))
     with database.read() as connection:
-        return list(connection.scalars(select(jobs.c.id).where(jobs.c.finished_at.is_(None))))
+        running = list(connection.scalars(select(jobs.c.id).where(jobs.c.finished_at.is_(None))))
+        return running + [str(told["job_id"]) for told in connection.scalars(select(outbox.c.payload).where(*waiting))]
 
 
 def contradictions(database: Database) -> list[str]:

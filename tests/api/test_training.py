@@ -10,9 +10,11 @@ import time
 import pytest
 
 from luthier.core.bases import BaseSource
+from luthier.core.outbox import OutboxItem
+from luthier.domain import retention
 from luthier.domain.verdict_trial import find
 from luthier.domain.verdicts import publish
-from luthier.store import jobs
+from luthier.store import jobs, outbox
 from tests.conftest import serving
 from tests.tiny import add_weights, chat_line, make_base
 
@@ -159,6 +161,21 @@ def test_a_verdict_begun_again_asks_nothing_twice_and_is_told_once(server, judge
     publish(stored, platform, find(stored, platform, None, lambda: None))
     assert server.client.fine_tuning.jobs.retrieve(judged.id).result_files == judged.result_files
     assert sum("More data needed" in m for m in messages(server.client, judged.id)) == 1
+
+
+def test_its_data_stays_until_its_verdict_is_found(server, judged):
+    platform = server.platform
+    data = platform.settings.runs / judged.id / "training.jsonl"
+    data.write_bytes(CHATS)
+    later = int(time.time()) + 3600  # until then nobody claims it
+    item = OutboxItem("verdict-later", platform.project.id, "verdict", "", {"job_id": judged.id}, later)
+    with platform.database.transaction() as connection:
+        outbox.insert_items(connection, [item])
+    retention.sweep(platform)
+    assert data.exists()
+    outbox.delivered(platform.database, item.id, now=later)
+    retention.sweep(platform)
+    assert not data.exists()
 
 
 def test_its_checkpoints_answer_too(server, undisturbed):
