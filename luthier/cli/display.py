@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -125,6 +126,11 @@ def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[ob
     # At its natural width, whatever the terminal's: a broken id is no id.
     width = Measurement.get(CONSOLE, CONSOLE.options.update(max_width=10_000), shown).maximum
     Console(highlight=False, width=width).print(shown)
+
+
+def moment(seconds: int | None) -> str:
+    """A Unix time on this machine's clock; nothing for none."""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
 def say(text: str = "") -> None:

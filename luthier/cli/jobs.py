@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -56,18 +55,18 @@ def create(
 @app.command("list")
 def list_jobs(limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20) -> None:
     """List jobs, newest first."""
-    from luthier.cli.display import table
+    from luthier.cli.display import moment, table
     from luthier.cli.session import connect_aloud
 
     page = connect_aloud().fine_tuning.jobs.list(limit=limit)
-    rows = [(job.id, job.status, _time(job.created_at), job.model, job.fine_tuned_model) for job in page.data]
+    rows = [(job.id, job.status, moment(job.created_at), job.model, job.fine_tuned_model) for job in page.data]
     table(None, ("job", "status", "created", "base", "model"), rows)
 
 
 @app.command()
 def show(job_id: JobId) -> None:
     """Show a job."""
-    from luthier.cli.display import table
+    from luthier.cli.display import moment, table
     from luthier.cli.session import connect_aloud
 
     job = connect_aloud().fine_tuning.jobs.retrieve(job_id)
@@ -82,9 +81,9 @@ def show(job_id: JobId) -> None:
         "validation file": job.validation_file,
         "hyperparameters": ", ".join(f"{name} {value}" for name, value in hyperparameters.items()),
         "seed": job.seed,
-        "created": _time(job.created_at),
+        "created": moment(job.created_at),
         "took": f"{seconds} s" if seconds is not None else None,
-        "should end": _time(job.estimated_finish) if job.estimated_finish else None,
+        "should end": moment(job.estimated_finish) or None,
         "trained tokens": f"{job.trained_tokens:,}" if job.trained_tokens else None,
         "result files": ", ".join(job.result_files) or None,
         "error": job.error.message if job.error else None,
@@ -102,11 +101,11 @@ def events(
 
     from luthier.cli.client import follow as follow_job
     from luthier.cli.client import new_events
-    from luthier.cli.display import say
+    from luthier.cli.display import moment, say
     from luthier.cli.session import connect_aloud
 
     def told(event: FineTuningJobEvent) -> None:
-        say(f"{_time(event.created_at)}  {event.level:<5}  {event.message}")
+        say(f"{moment(event.created_at)}  {event.level:<5}  {event.message}")
 
     client = connect_aloud()
     if follow:
@@ -124,7 +123,3 @@ def cancel(job_id: JobId) -> None:
 
     job = connect_aloud().fine_tuning.jobs.cancel(job_id)
     say(f"{job.id} {job.status}")
-
-
-def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

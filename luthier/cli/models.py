@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
@@ -19,10 +18,10 @@ Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.", 
 @app.command("list")
 def list_models() -> None:
     """List the models that the server answers for."""
-    from luthier.cli.display import table
+    from luthier.cli.display import moment, table
     from luthier.cli.session import connect_aloud
 
-    rows = [(m.id, m.owned_by, _time(m.created)) for m in connect_aloud().models.list()]
+    rows = [(m.id, m.owned_by, moment(m.created)) for m in connect_aloud().models.list()]
     table(None, ("model", "owned by", "created"), rows)
 
 
@@ -60,7 +59,7 @@ def alias(
     remove: Annotated[bool, typer.Option("--remove", help="Let it mean nothing.")] = False,
 ) -> None:
     """Names that move between models: list them, move one at once, look back, go back."""
-    from luthier.cli.display import say, table
+    from luthier.cli.display import moment, say, table
     from luthier.cli.session import connect_aloud
 
     client = connect_aloud()
@@ -77,12 +76,8 @@ def alias(
         say(f"{name} is {moved['model']}")
     else:
         found = client.get(f"{path}/history" if name else "/model_aliases", cast_to=dict)
-        rows = [(a["name"], a["model"], _time(a["created_at"])) for a in found["data"]]
+        rows = [(a["name"], a["model"], moment(a["created_at"])) for a in found["data"]]
         table(None, ("alias", "model", "since"), rows)
-
-
-def _time(moment: int) -> str:
-    return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M")
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +42,7 @@ def create_key(
 @keys.command("list")
 def list_keys(project: ProjectId = None) -> None:
     """List a project's keys: what they may do, when they were last used, when they end."""
-    from luthier.cli.display import table
+    from luthier.cli.display import moment, table
 
     client = _connect()
     listed = client.admin.organization.projects.api_keys.list(project or _first(client).id)
@@ -53,9 +52,9 @@ def list_keys(project: ProjectId = None) -> None:
             k.name,
             k.redacted_value,
             ", ".join((k.model_extra or {}).get("scopes", ())),
-            _day(k.created_at),
-            _day(k.last_used_at),
-            _day(k.expires_at),
+            moment(k.created_at),
+            moment(k.last_used_at),
+            moment(k.expires_at),
         )
         for k in listed
     ]
@@ -88,13 +87,13 @@ def create_project(name: Annotated[str, typer.Argument(help="Its name.", show_de
 @projects.command("list")
 def list_projects() -> None:
     """List projects, archived ones too."""
-    from luthier.cli.display import table
+    from luthier.cli.display import moment, table
 
     listed = _connect().admin.organization.projects.list(include_archived=True)
     table(
         None,
         ("project", "name", "status", "created"),
-        [(p.id, p.name, p.status, _day(p.created_at)) for p in listed],
+        [(p.id, p.name, p.status, moment(p.created_at)) for p in listed],
     )
 
 
@@ -121,7 +120,3 @@ def _connect() -> OpenAI:
 def _first(client: OpenAI) -> Project:
     *_, first = client.admin.organization.projects.list()  # newest first
     return first
-
-
-def _day(seconds: int | None) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else ""

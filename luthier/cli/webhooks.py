@@ -1,4 +1,4 @@
-"""`luthier webhooks`: where the server tells of finished jobs."""
+"""`luthier webhooks`: where the server tells of finished jobs, and what became of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, test and delete webhook endpoints.")
+app = typer.Typer(
+    no_args_is_help=True, help="Create, list, test and delete webhook endpoints; see what was sent, and send it again."
+)
 Id = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's id, whe_…", show_default=False)]
 JOB_EVENTS = ("fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled")
 
@@ -55,3 +57,34 @@ def delete(endpoint: Id) -> None:
 
     connect_aloud().webhooks.delete(endpoint)
     say(f"{endpoint} deleted")
+
+
+@app.command()
+def deliveries(
+    endpoint: Annotated[str | None, typer.Option(help="To this endpoint alone, whe_…", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+) -> None:
+    """List what was sent or is to be, and how it went. Luthier's alone: OpenAI has no such list."""
+    from luthier.cli.display import moment, table
+    from luthier.cli.session import connect_aloud
+
+    query: dict[str, object] = {"limit": limit} | ({"webhook_endpoint_id": endpoint} if endpoint else {})
+    found = connect_aloud().get("/webhook_deliveries", cast_to=dict, options={"params": query})
+    rows = [
+        (d["id"], moment(d["created_at"]), d["event_type"], d["status"], d["attempts"], d["last_error"])
+        for d in found["data"]
+    ]
+    table(None, ("delivery", "when", "event", "status", "attempts", "last error"), rows)
+
+
+@app.command()
+def resend(
+    delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id, wh_…", show_default=False)],
+) -> None:
+    """Send a delivery again, arrived or not; receivers see the same webhook-id."""
+    from luthier.cli.display import hint, say
+    from luthier.cli.session import connect_aloud
+
+    sent = connect_aloud().post(f"/webhook_deliveries/{delivery}/resend", cast_to=dict)
+    say(f"{sent['id']} is sent again to {sent['webhook_endpoint_id']}")
+    hint("next: luthier webhooks deliveries")

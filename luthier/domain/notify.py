@@ -17,7 +17,7 @@ from luthier.core.errors import LuthierError
 from luthier.core.ids import new_id
 from luthier.core.jobs import Job
 from luthier.core.lists import PageQuery
-from luthier.core.outbox import OutboxItem
+from luthier.core.outbox import Delivery, OutboxItem
 from luthier.domain import mail
 from luthier.domain.delivery import DeliveryFailed, post
 from luthier.domain.looping import Looping
@@ -77,7 +77,7 @@ class Notifier(Looping):
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery") as pool:
             while not self.stopping.is_set():
                 running = {future for future in running if not future.done()}
-                claimed: list[outbox.Claimed] = []
+                claimed: list[Delivery] = []
                 try:
                     if len(running) < WORKERS:
                         limit = WORKERS - len(running)
@@ -90,22 +90,22 @@ class Notifier(Looping):
                 if not claimed:
                     self.stopping.wait(POLL_S)
 
-    def _attempt(self, claimed: outbox.Claimed) -> None:
+    def _attempt(self, item: Delivery) -> None:
         try:
-            self._settle(claimed)
+            self._settle(item)
         except LuthierError as error:  # the store is away: the lease runs out and the item is due again
-            log.error("notifier cannot reach its store", item=claimed.item.id, error=error.message)
+            log.error("notifier cannot reach its store", item=item.id, error=error.message)
         except Exception:  # a thread's edge: the lease runs out and the item is due again
-            log.exception("delivery failed unexpectedly", item=claimed.item.id)
+            log.exception("delivery failed unexpectedly", item=item.id)
 
-    def _settle(self, claimed: outbox.Claimed) -> None:
+    def _settle(self, item: Delivery) -> None:
         """Try once, and write down how it went."""
-        item, database = claimed.item, self._platform.database
+        database = self._platform.database
         try:
             self._deliver[item.kind](item)
         except LuthierError as error:
             now = database.now()
-            at = now + retry_delay_s(claimed.attempts)
+            at = now + retry_delay_s(item.attempts)
             final = isinstance(error, DeliveryFailed) and error.final
             if final or at > item.created_at + GIVE_UP_AFTER_S:
                 log.warning("delivery given up", item=item.id, kind=item.kind, error=error.message)

@@ -16,6 +16,7 @@ from anyio.from_thread import BlockingPortal
 from luthier.core.errors import LuthierError
 from luthier.core.jobs import Job, NewEvent
 from luthier.core.json import JsonObject
+from luthier.core.outbox import Delivery
 from luthier.core.verdict.document import Document
 from luthier.core.verdict.page import page
 from luthier.domain.looping import Looping
@@ -62,8 +63,8 @@ class VerdictWorker(Looping):
             if claimed is None:
                 self.stopping.wait(POLL_S)
 
-    def _one(self, claimed: outbox.Claimed) -> None:
-        platform, item = self._platform, claimed.item
+    def _one(self, item: Delivery) -> None:
+        platform = self._platform
         job = jobs.get(platform.database, item.project_id, str(item.payload["job_id"]))
         if job is None:
             outbox.give_up(platform.database, item.id, now=platform.database.now(), error="there is no such job")
@@ -75,9 +76,9 @@ class VerdictWorker(Looping):
             return
         except Exception as error:  # tried again, then told: a job that succeeded does not fail for its verdict
             words = error.message if isinstance(error, LuthierError) else repr(error)
-            log.warning("verdict not found", job=job.id, attempt=claimed.attempts, error=words, exc_info=True)
-            if claimed.attempts < ATTEMPTS:
-                at = platform.database.now() + retry_delay_s(claimed.attempts)
+            log.warning("verdict not found", job=job.id, attempt=item.attempts, error=words, exc_info=True)
+            if item.attempts < ATTEMPTS:
+                at = platform.database.now() + retry_delay_s(item.attempts)
                 outbox.retry_at(platform.database, item.id, at=at, error=words)
                 return
             said = NewEvent("verdict", f"There is no verdict on this job: {words}", "warn")

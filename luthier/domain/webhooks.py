@@ -1,21 +1,22 @@
-"""Webhook endpoints: made, changed, rotated, tried out; and who gets which event. Knows no wire."""
+"""Webhook endpoints: made, changed, rotated, tried out; who gets which event, and what became of it. Knows no wire."""
 
 from __future__ import annotations
 
 import base64
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.ids import new_id
 from luthier.core.json import JsonObject
 from luthier.core.lists import Page, PageQuery
-from luthier.core.outbox import OutboxItem
+from luthier.core.outbox import Delivery, OutboxItem
 from luthier.core.webhooks import EVENT_TYPES, WebhookEndpoint
 from luthier.domain.delivery import DeliveryFailed, check_url, post
 from luthier.domain.platform import Platform
-from luthier.store import webhooks
+from luthier.store import outbox, webhooks
 
 OLD_SECRET_LIVES_S: Final = 24 * 3600
 SECRET_BYTES: Final = 24
@@ -106,6 +107,29 @@ def send_test(platform: Platform, project_id: str, endpoint_id: str, event_type:
         )
     except DeliveryFailed as error:
         raise InvalidRequest(f"The test was not delivered: {error.message}.", code="webhook_delivery_failed") from error
+
+
+def list_deliveries(
+    platform: Platform, project_id: str, query: PageQuery, *, endpoint_id: str | None = None
+) -> Page[Delivery]:
+    """What was sent or is to be; to one endpoint where it is given. Errors: `NotFound` for an endpoint."""
+    if endpoint_id is not None:
+        get(platform, project_id, endpoint_id)
+    return outbox.list_webhooks(platform.database, project_id, query, endpoint_id)
+
+
+def resend(platform: Platform, project_id: str, delivery_id: str) -> Delivery:
+    """Send a delivery again, arrived or not, under its old id. What fails again is retried as long as it would be.
+
+    Errors: `NotFound`, also when its endpoint was deleted.
+    """
+    delivery = outbox.webhook(platform.database, project_id, delivery_id)
+    if delivery is None:
+        raise NotFound(f"No webhook delivery found with id '{delivery_id}'.", param="webhook_delivery_id")
+    get(platform, project_id, str(delivery.payload["endpoint_id"]))
+    now = platform.database.now()
+    outbox.send_again(platform.database, delivery_id, now=now)
+    return replace(delivery, next_attempt_at=now, delivered_at=None, given_up_at=None)
 
 
 def event_items(platform: Platform, project_id: str, event_type: str, data: JsonObject) -> list[OutboxItem]:

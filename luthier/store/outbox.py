@@ -6,24 +6,16 @@ A claim moves `next_attempt_at` past its lease, so a process that dies while it 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
-from luthier.core.outbox import Kind, OutboxItem
+from luthier.core.lists import Page, PageQuery
+from luthier.core.outbox import Delivery, Kind, OutboxItem
 from luthier.store.database import Database
-from luthier.store.rows import columns, read, write
+from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import outbox
 
-COLUMNS = columns(outbox, OutboxItem)
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """An item to deliver now. `attempts` counts this one."""
-
-    item: OutboxItem
-    attempts: int
+COLUMNS = columns(outbox, Delivery)
 
 
 def insert_items(connection: Connection, items: Iterable[OutboxItem]) -> None:
@@ -33,7 +25,7 @@ def insert_items(connection: Connection, items: Iterable[OutboxItem]) -> None:
         connection.execute(insert(outbox), rows)
 
 
-def claim(database: Database, *kinds: Kind, now: float, lease_s: float, limit: int) -> list[Claimed]:
+def claim(database: Database, *kinds: Kind, now: float, lease_s: float, limit: int) -> list[Delivery]:
     """Take up to `limit` due items of these kinds, those due longest first; nobody else gets them before the lease is
     over."""
     waiting = (
@@ -56,11 +48,11 @@ def claim(database: Database, *kinds: Kind, now: float, lease_s: float, limit: i
         update(outbox)
         .where(outbox.c.pk.in_(due.scalar_subquery()))
         .values(next_attempt_at=now + lease_s, attempts=outbox.c.attempts + 1)
-        .returning(*COLUMNS, outbox.c.attempts)
+        .returning(*COLUMNS)
     )
     with database.transaction() as connection:
         rows = connection.execute(statement).mappings().all()
-    return [_claimed(row) for row in rows]
+    return [read(Delivery, row) for row in rows]
 
 
 def hold(database: Database, item_id: str, *, until: float) -> None:
@@ -87,5 +79,28 @@ def give_up(database: Database, item_id: str, *, now: float, error: str) -> None
         connection.execute(update(outbox).where(outbox.c.id == item_id).values(given_up_at=int(now), last_error=error))
 
 
-def _claimed(row: RowMapping) -> Claimed:
-    return Claimed(read(OutboxItem, row), int(row["attempts"]))
+def webhook(database: Database, project_id: str, item_id: str) -> Delivery | None:
+    """A webhook on its way, or at its end, unless another project's."""
+    statement = select(*COLUMNS).where(*_webhooks(project_id), outbox.c.id == item_id)
+    with database.read() as connection:
+        row = connection.execute(statement).mappings().first()
+    return read(Delivery, row) if row else None
+
+
+def list_webhooks(database: Database, project_id: str, query: PageQuery, endpoint_id: str | None) -> Page[Delivery]:
+    """The project's webhooks; those to one endpoint where it is given."""
+    where = [] if endpoint_id is None else [outbox.c.payload["endpoint_id"].as_string() == endpoint_id]
+    with database.read() as connection:
+        rows, more = page(connection, outbox, query, selected=COLUMNS, owner=and_(*_webhooks(project_id)), where=where)
+    return Page([read(Delivery, row) for row in rows], more)
+
+
+def send_again(database: Database, item_id: str, *, now: float) -> None:
+    """Make an item due now, whatever became of it."""
+    due = {"next_attempt_at": now, "delivered_at": None, "given_up_at": None}
+    with database.transaction() as connection:
+        connection.execute(update(outbox).where(outbox.c.id == item_id).values(**due))
+
+
+def _webhooks(project_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (outbox.c.project_id == project_id, outbox.c.kind == "webhook")

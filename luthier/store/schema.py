@@ -375,6 +375,7 @@ outbox = Table(
     Column("delivered_at", BIG),
     Column("given_up_at", BIG),
     Column("last_error", Text),
+    _partial("ix_outbox_webhooks", "project_id", "pk", where="kind = 'webhook'"),
     _partial("ix_outbox_due", "next_attempt_at", where="delivered_at IS NULL AND given_up_at IS NULL"),
 )
 

@@ -280,7 +280,7 @@ def test_a_cancelled_job_tells_its_webhooks(server, training_file):
     job = create(server.client, training_file)
     server.client.fine_tuning.jobs.cancel(job.id)
     claimed = outbox.claim(database, "webhook", "mail", now=database.now() + 1, lease_s=1, limit=100)
-    assert job.id in str([one.item.payload for one in claimed])
+    assert job.id in str([one.payload for one in claimed])
 
 
 def test_other_projects_see_nothing(server, training_file):

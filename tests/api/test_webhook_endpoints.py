@@ -1,3 +1,5 @@
+import time
+
 import openai
 import pytest
 
@@ -70,3 +72,41 @@ def test_event_types_are_those_that_happen_here(client):
     with pytest.raises(openai.BadRequestError) as refused:
         client.webhooks.create(name="x", url="http://127.0.0.1:9", event_types=["video.completed"])
     assert (refused.value.code, refused.value.param) == ("invalid_value", "event_types")
+
+
+def test_deliveries_are_listed_by_endpoint_and_sent_again(server, receiver):  # noqa: F811
+    receiver.statuses = [503]
+    http, client = server.http, server.client
+    made = [client.webhooks.create(name=n, url=receiver.url, event_types=["batch.cancelled"]).id for n in "ab"]
+    cancelled(server)
+    until(lambda: len(receiver.got) >= 2)
+    everything = http.get("/webhook_deliveries").json()["data"]
+    assert {d["webhook_endpoint_id"] for d in everything} == set(made)
+    until(lambda: all(d["last_error"] for d in http.get("/webhook_deliveries").json()["data"]))
+    (ours,) = http.get(f"/webhook_deliveries?webhook_endpoint_id={made[0]}").json()["data"]
+    assert (ours["status"], ours["attempts"], ours["event_type"]) == ("pending", 1, "batch.cancelled")
+    assert ours["last_error"] == f"{receiver.url} answered 503"
+    assert ours["next_attempt_at"] > ours["created_at"]
+    assert ours["id"] in [headers["webhook-id"] for headers, _ in receiver.got]
+    receiver.statuses = [200]
+    assert http.post(f"/webhook_deliveries/{ours['id']}/resend").json()["status"] == "pending"
+    listed = f"/webhook_deliveries?webhook_endpoint_id={made[0]}&limit=1"
+    until(lambda: http.get(listed).json()["data"][0]["status"] == "delivered")
+    client.webhooks.delete(made[0])
+    gone = http.post(f"/webhook_deliveries/{ours['id']}/resend")
+    assert (gone.status_code, made[0] in gone.text) == (404, True)
+
+
+def cancelled(server):
+    """A batch that ends at once."""
+    client = server.client
+    file = client.files.create(file=("a.jsonl", b'{"custom_id": "1"}'), purpose="batch").id
+    batch = client.batches.create(input_file_id=file, endpoint="/v1/embeddings", completion_window="24h")
+    client.batches.cancel(batch.id)
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)

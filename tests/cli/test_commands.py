@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from luthier.cli.main import app
 from tests.cli.test_examples import EXAMPLES
+from tests.contract import objects
 
 DATA = EXAMPLES / "misspell.jsonl"
 
@@ -124,6 +125,15 @@ def test_webhook_endpoints_come_and_go(server, environment, monkeypatch):
     assert endpoint in luthier("webhooks", "list").stdout
     luthier("webhooks", "delete", endpoint)
     assert endpoint not in luthier("webhooks", "list").stdout
+
+
+def test_deliveries_are_shown_and_sent_again(server, environment):
+    delivery = objects.delivery(server)
+    (endpoint,) = (e.id for e in server.client.webhooks.list(limit=1).data)
+    shown = luthier("webhooks", "deliveries", "--endpoint", endpoint).stdout
+    assert all(word in shown for word in (delivery, "batch.completed", "pending"))
+    assert endpoint in luthier("webhooks", "resend", delivery).stdout
+    assert "wh_nobody" in failing("webhooks", "resend", "wh_nobody")
 
 
 def test_every_command_has_help():

@@ -34,6 +34,7 @@ MAKERS = {
     "batch_id": objects.batch,
     "name": objects.alias,
     "webhook_endpoint_id": objects.endpoint,
+    "webhook_delivery_id": objects.delivery,
     "eval_id": objects.tested,
     "run_id": objects.eval_run,
 }

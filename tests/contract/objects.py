@@ -5,7 +5,8 @@ import json
 from luthier.core.evals import OutputItem
 from luthier.core.ids import new_id, random_text
 from luthier.core.models import TunedModel
-from luthier.store import eval_runs, models
+from luthier.domain import webhooks
+from luthier.store import eval_runs, models, outbox
 from tests.api import test_files as files
 
 BASE = "smollm2-135m-instruct"
@@ -108,6 +109,16 @@ def output_item(server, eval_id, run_id):
     )
     assert eval_runs.record(database, run, item)
     return item.id
+
+
+def delivery(server):
+    """A webhook to such an endpoint, which is due."""
+    made = endpoint(server)
+    platform = server.platform
+    items = webhooks.event_items(platform, platform.project.id, "batch.completed", {"id": "batch_x"})
+    with platform.database.transaction() as connection:
+        outbox.insert_items(connection, items)
+    return next(item.id for item in items if item.payload["endpoint_id"] == made)
 
 
 def endpoint(server):

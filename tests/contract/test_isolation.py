@@ -133,6 +133,13 @@ def test_lists_show_nothing_of_it(server, theirs, stranger, method, path, operat
             )
 
 
+def test_nor_do_filters(theirs, stranger):
+    given = theirs["webhook_endpoint_id"]
+    seen, unseen = (stranger("GET", f"/webhook_deliveries?webhook_endpoint_id={e}") for e in (given, nobodys(given)))
+    assert (seen.status_code, unseen.status_code) == (404, 404)
+    assert blurred(seen, theirs) == blurred(unseen, {"": nobodys(given)})
+
+
 def test_all_of_it_is_still_there(server, theirs):
     for path in ("files/{file_id}", "fine_tuning/jobs/{fine_tuning_job_id}", "models/{model}", "batches/{batch_id}"):
         assert server.http.get(filled(path, theirs)).status_code == 200

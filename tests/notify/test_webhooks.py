@@ -5,6 +5,7 @@ import pytest
 import sqlalchemy
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.lists import PageQuery
 from luthier.domain import delivery, webhooks
 from luthier.domain.notify import GIVE_UP_AFTER_S, job_finished_items, retry_delay_s
 from luthier.store.schema import outbox
@@ -48,6 +49,28 @@ def test_a_retry_keeps_the_id_and_the_body(open_here, receiver, delivering):
     assert len({sent for _, sent in receiver.got}) == 1
     (row,) = rows(platform)
     assert (row["attempts"], row["last_error"]) == (3, None)
+
+
+@pytest.mark.parametrize("status", [200, 410])
+def test_what_arrived_or_was_given_up_is_sent_again_under_its_id(open_here, receiver, delivering, status):
+    platform = open_here()
+    receiver.statuses = [status, 200]
+    an_endpoint(platform, receiver.url)
+    (item,) = job_finished_items(platform, a_job(platform))
+    put(platform, [item])
+
+    def listed():
+        return webhooks.list_deliveries(platform, platform.project.id, PageQuery()).items[0]
+
+    delivering(platform, lambda: listed().status != "pending")
+    first = listed()
+    assert (first.status, first.attempts) == ("delivered" if status == 200 else "failed", 1)
+    assert webhooks.resend(platform, platform.project.id, item.id).status == "pending"
+    delivering(platform, lambda: listed().status != "pending")
+    assert (listed().status, listed().attempts, listed().last_error) == ("delivered", 2, None)
+    (headers, sent), (headers_again, sent_again) = receiver.got
+    assert headers["webhook-id"] == headers_again["webhook-id"] == item.id
+    assert sent == sent_again
 
 
 def test_each_endpoint_is_retried_alone(open_here, receiver, delivering):

@@ -15,6 +15,7 @@ from luthier.core.outbox import OutboxItem
 from luthier.core.states import TRANSITIONS
 from luthier.store import checkpoints, events, jobs, models
 from luthier.store.database import Database
+from luthier.store.outbox import list_webhooks
 from luthier.store.schema import job_events, outbox
 
 ANY = ("validating_files", "queued", "running")
@@ -305,6 +306,7 @@ def test_lists_page_at_equal_cost_however_deep(database, project):
         (lambda db: jobs.list_page(db, "proj_1", PageQuery(), plain=True), "ix_jobs_plain"),
         (lambda db: jobs.list_page(db, "proj_1", PageQuery(), metadata={"a": "b"}), "pk_job_metadata"),
         (lambda db: events.list_page(db, "proj_1", "ftjob-5", PageQuery()), "ix_job_events_job_id_pk"),
+        (lambda db: list_webhooks(db, "proj_1", PageQuery(), "whe_1"), "ix_outbox_webhooks"),
     ],
 )
 def test_no_list_sorts_or_scans(database, project, statements, lister, index):

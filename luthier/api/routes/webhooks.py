@@ -1,4 +1,4 @@
-"""`/v1/webhook_endpoints` and `/v1/webhook_event_types`."""
+"""`/v1/webhook_endpoints` and `/v1/webhook_event_types`; and `/v1/webhook_deliveries`, which are ours alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from luthier.api.auth import Reader, ThePlatform, Tuner
 from luthier.api.wire.base import Deleted, ListedEnds
 from luthier.api.wire.webhooks import (
     CreateEndpoint,
+    DeliveryAnswer,
+    DeliveryQuery,
     EndpointAnswer,
     EndpointQuery,
     EndpointTested,
@@ -45,13 +47,7 @@ def list_endpoints(
 ) -> ListedEnds[EndpointAnswer]:
     """List the project's endpoints, newest first."""
     page = webhooks.list_page(platform, caller.project_id, PageQuery(query.limit, query.after))
-    data = [EndpointAnswer.of(endpoint) for endpoint in page.items]
-    return ListedEnds(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=page.has_more,
-    )
+    return ListedEnds.of([EndpointAnswer.of(endpoint) for endpoint in page.items], page.has_more)
 
 
 @router.get("/webhook_endpoints/{webhook_endpoint_id}", operation_id="retrieveWebhookEndpoint")
@@ -97,3 +93,19 @@ def test(platform: ThePlatform, caller: Tuner, webhook_endpoint_id: str, body: T
     """Send an endpoint a sample."""
     status = webhooks.send_test(platform, caller.project_id, webhook_endpoint_id, body.event_type)
     return EndpointTested(event_type=body.event_type, status_code=status, webhook_endpoint_id=webhook_endpoint_id)
+
+
+@router.get("/webhook_deliveries", operation_id="listWebhookDeliveries")
+def list_deliveries(
+    platform: ThePlatform, caller: Reader, query: Annotated[DeliveryQuery, Query()]
+) -> ListedEnds[DeliveryAnswer]:
+    """What was sent to endpoints or is to be, newest first."""
+    wanted = PageQuery(query.limit, query.after)
+    page = webhooks.list_deliveries(platform, caller.project_id, wanted, endpoint_id=query.webhook_endpoint_id)
+    return ListedEnds.of([DeliveryAnswer.of(delivery) for delivery in page.items], page.has_more)
+
+
+@router.post("/webhook_deliveries/{webhook_delivery_id}/resend", operation_id="resendWebhookDelivery")
+def resend(platform: ThePlatform, caller: Tuner, webhook_delivery_id: str) -> DeliveryAnswer:
+    """Send a delivery again, under the same `webhook-id`."""
+    return DeliveryAnswer.of(webhooks.resend(platform, caller.project_id, webhook_delivery_id))

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from luthier.api.wire.base import Answer, Body, Identified, Query
+from luthier.core.json import Json
+from luthier.core.outbox import Delivery, DeliveryStatus
 from luthier.core.webhooks import WebhookEndpoint
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -49,6 +51,12 @@ class EndpointQuery(Query):
 
     after: str | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class DeliveryQuery(EndpointQuery):
+    """Which deliveries to list."""
+
+    webhook_endpoint_id: str | None = None
 
 
 class EndpointAnswer(Identified):
@@ -103,3 +111,35 @@ class EventTypeList(Answer):
 
     object: Literal["list"] = "list"
     data: list[str]
+
+
+class DeliveryAnswer(Identified):
+    """One event on its way to one endpoint. Its id is the `webhook-id` that the receiver sees."""
+
+    id: str
+    object: Literal["webhook_delivery"] = "webhook_delivery"
+    created_at: int
+    webhook_endpoint_id: str
+    event_type: str
+    event: Json
+    status: DeliveryStatus
+    attempts: int
+    next_attempt_at: int | None
+    delivered_at: int | None
+    last_error: str | None
+
+    @staticmethod
+    def of(delivery: Delivery) -> DeliveryAnswer:
+        """The delivery on the wire."""
+        return DeliveryAnswer(
+            id=delivery.id,
+            created_at=delivery.created_at,
+            webhook_endpoint_id=str(delivery.payload["endpoint_id"]),
+            event_type=delivery.event_type,
+            event=delivery.payload["event"],
+            status=delivery.status,
+            attempts=delivery.attempts,
+            next_attempt_at=int(delivery.next_attempt_at) if delivery.status == "pending" else None,
+            delivered_at=delivery.delivered_at,
+            last_error=delivery.last_error,
+        )

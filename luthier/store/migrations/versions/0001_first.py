@@ -334,6 +334,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
             postgresql_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
         )
+        batch_op.create_index(
+            "ix_outbox_webhooks",
+            ["project_id", "pk"],
+            unique=False,
+            sqlite_where=sa.text("kind = 'webhook'"),
+            postgresql_where=sa.text("kind = 'webhook'"),
+        )
 
     op.create_table(
         "responses",
@@ -656,6 +663,9 @@ def downgrade() -> None:
 
     op.drop_table("responses")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_outbox_webhooks", sqlite_where=sa.text("kind = 'webhook'"), postgresql_where=sa.text("kind = 'webhook'")
+        )
         batch_op.drop_index(
             "ix_outbox_due",
             sqlite_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
