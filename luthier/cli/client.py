@@ -43,6 +43,7 @@ class TuneOptions(TypedDict, total=False):
     batch_size: int | None
     learning_rate_multiplier: float | None
     beta: float | None
+    metadata: dict[str, str] | None
 
 
 def connect(access: Access | None = None) -> OpenAI:
@@ -88,6 +89,7 @@ def create_job(client: OpenAI, training_file: str, **options: Unpack[TuneOptions
         suffix=options.get("suffix"),
         validation_file=options.get("validation_file"),
         seed=options.get("seed"),
+        metadata=options.get("metadata"),
     )
 
 

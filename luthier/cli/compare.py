@@ -45,17 +45,20 @@ def compare_aloud(
     examples_file: Path | None,
     system: str | None,
     by: str | None,
+    prompt: str | None,
     out: Path | None,
 ) -> None:
     """Print the table and the verdict, and write them where asked."""
     job = job_of(client, model)
+    if prompts is None and prompt is not None:
+        raise InvalidRequest("--prompt is tried on the rows of --prompts; give both")
     if prompts is None:
         found = standing_verdict(client, job)
     else:
         text = examples_file.read_text(encoding="utf-8") if examples_file else content_of(client, job.training_file)
         examples = read_examples(text)
         rows = read_prompts(prompts, system or usual_system(examples))
-        trial = run_comparison(client, job, model, examples, rows, _measure(by, rows, examples))
+        trial = run_comparison(client, job, model, examples, rows, _measure(by, rows, examples), prompt)
         found = document(trial, judge(trial))
     print_table(found)
     if out is not None:
@@ -83,9 +86,15 @@ def content_of(client: OpenAI, file_id: str) -> str:
 
 
 def run_comparison(
-    client: OpenAI, job: FineTuningJob, model: str, examples: Sequence[Row], rows: Sequence[Row], by: Measure
+    client: OpenAI,
+    job: FineTuningJob,
+    model: str,
+    examples: Sequence[Row],
+    rows: Sequence[Row],
+    by: Measure,
+    prompt: str | None = None,
 ) -> Trial:
-    """Ask stock, stock with the examples in its prompt, and tuned the same rows, with a bar."""
+    """Ask stock, stock with `prompt`, stock with the examples in its prompt, and tuned the same rows, with a bar."""
     prices = load().prices
 
     def ask(contender: Contender, row: Row, *, limit_tokens: int) -> Reply:
@@ -95,6 +104,8 @@ def run_comparison(
     shown = as_many_as_fit(ask, job.model, examples, rows)
     if shown.examples:
         contenders.insert(1, shown)
+    if prompt is not None:
+        contenders.insert(1, Contender("prompt", job.model, system=prompt))
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with passing_bar(*columns) as bar:
         task = bar.add_task("", total=len(rows) * len(contenders))

@@ -83,13 +83,22 @@ def tune(
     learning_rate_multiplier: LearningRateMultiplier = None,
     beta: Beta = None,
     seed: Seed = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="With --validation: a better system message for the base, for the verdict; 512 characters."),
+    ] = None,
 ) -> None:
     """Upload FILE, tune a model on it, follow the job to its end, and print how to call the result."""
     from luthier.cli.client import upload_file
     from luthier.cli.session import connect_aloud, tune_aloud
+    from luthier.core.errors import InvalidRequest
 
+    if prompt is not None and validation is None:
+        raise InvalidRequest("--prompt is for the verdict, which needs rows to measure on: give --validation too")
     client = connect_aloud()
     options = tune_options(model, suffix, method, epochs, batch_size, learning_rate_multiplier, beta, seed)
+    if prompt is not None:
+        options["metadata"] = {"verdict_prompt": prompt}
     if validation is not None:
         options["validation_file"] = upload_file(validation, client=client, progress=True).id
     tune_aloud(client, file, options)
@@ -131,13 +140,14 @@ def compare(
             help="exact, similar or misspelled.", show_default="exact for labels, similar for texts, else misspelled"
         ),
     ] = None,
+    prompt: Annotated[str | None, typer.Option(help="A better system message for the base, to be tried too.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write PATH.json and PATH.html too.")] = None,
 ) -> None:
     """Was it worth it? MODEL against its base, and against its base with the examples in the prompt."""
     from luthier.cli.compare import compare_aloud
     from luthier.cli.session import connect_aloud
 
-    compare_aloud(connect_aloud(), model, prompts, examples, system, measure, out)
+    compare_aloud(connect_aloud(), model, prompts, examples, system, measure, prompt, out)
 
 
 @app.command()

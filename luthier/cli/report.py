@@ -11,7 +11,14 @@ from luthier.core.json import JsonObject
 from luthier.core.run import write_atomic
 from luthier.core.verdict.document import Document, Entry
 
-COLOURS: Final = {"stock": "#9aa5b1", "few-shot": "#f0a04b", "tuned": "#2a9d8f", "checkpoint": "#6d5bd0"}
+COLOURS: Final = {
+    "stock": "#9aa5b1",
+    "prompt": "#c65b7c",
+    "few-shot": "#f0a04b",
+    "tuned": "#2a9d8f",
+    "checkpoint": "#6d5bd0",
+    "teacher": "#5b7db1",
+}
 INK: Final = "#22303c"
 
 Line = tuple[str, list[str]]

@@ -30,6 +30,7 @@ from luthier.data.receipt import read_receipt
 from luthier.domain import inference
 from luthier.domain.platform import Platform
 from luthier.domain.verdict_curve import parts_of, tune_on_part, worth_a_curve
+from luthier.domain.verdict_teacher import TeacherFailed, ask_teacher
 from luthier.engines.base import Adapter
 from luthier.store import checkpoints
 
@@ -37,6 +38,7 @@ MOST_ROWS: Final = 100
 MOST_EXAMPLES_READ: Final = 100
 BUDGET_S: Final = 60.0  # for the rows; the first ten are asked whatever they take
 GENERAL_BUDGET_S: Final = 20.0
+PROMPT_KEY: Final = "verdict_prompt"  # of a job's metadata: a system message to try with the base
 
 Holding = Callable[[], None]
 """Called before each question. Errors: `Stopped`."""
@@ -68,7 +70,12 @@ def find(job: Job, platform: Platform, portal: BlockingPortal, hold: Holding) ->
     if len(rows) < FEWEST_ROWS:
         return document(trial, judge(trial))
     contenders = _contenders(job, platform, ask, rows, examples)
-    replies = hold_trial(contenders, rows, ask, budget_s=BUDGET_S)
+    failed = ""
+    try:
+        replies = hold_trial(contenders, rows, ask, budget_s=BUDGET_S)
+    except TeacherFailed as error:  # it comes last; what the others said is known by now
+        failed = f"{contenders.pop().model}: {error}"
+        replies = hold_trial(contenders, rows, ask, budget_s=BUDGET_S)
     answered = rows[: len(replies[0])]
     prices = platform.settings.prices
     trial = replace(
@@ -80,6 +87,7 @@ def find(job: Job, platform: Platform, portal: BlockingPortal, hold: Holding) ->
         ),
         guesses=tuple(measures.guesses(by, answered, examples)),
         forgetting=_forgetting(contenders, ask),
+        teacher_failed=failed,
     )
     verdict = judge(trial)
     if wants_curve(verdict) and worth_a_curve(run):
@@ -115,17 +123,19 @@ class EngineAsk:
         }
         if row.tools:
             body["tools"] = list(row.tools)
-        key = json.dumps([contender.model, body], sort_keys=True)
+        where = [self._platform.settings.teacher_url] if contender.role == "teacher" else []
+        key = json.dumps([*where, contender.model, body], sort_keys=True)
         if key not in self._known:
-            self._known[key] = self._ask(contender.model, body)
+            self._known[key] = self._ask(contender, body)
             with self._file.open("a") as file:
                 file.write(json.dumps({"key": key, "reply": asdict(self._known[key])}) + "\n")
         return self._known[key]
 
-    def _ask(self, model: str, body: JsonObject) -> Reply:
+    def _ask(self, contender: Contender, body: JsonObject) -> Reply:
         started = time.perf_counter()
+        answering = self._teach if contender.role == "teacher" else self._answer
         try:
-            answer: Any = self._portal.call(self._answer, model, body)
+            answer: Any = self._portal.call(answering, contender.model, body)
         except InvalidRequest as error:
             if error.code == "context_length_exceeded":
                 raise TooLong from error
@@ -145,6 +155,9 @@ class EngineAsk:
         name = self._job.model if model in self.parts else model
         who = await inference.target(self._platform, self._job.project_id, name)
         return await who.engine.answer("chat/completions", body, self.parts.get(model, who.adapter))
+
+    async def _teach(self, model: str, body: JsonObject) -> JsonObject:
+        return await ask_teacher(self._platform.settings, model, body, self._answer)
 
     def _read(self) -> Iterator[tuple[str, Reply]]:
         """What was answered before; a line that a crash cut short is asked again."""
@@ -210,11 +223,14 @@ def _contenders(job: Job, platform: Platform, ask: EngineAsk, rows: list[Row], e
     last = max((checkpoint.step for checkpoint in kept), default=0)
     earlier = sorted((c for c in kept if c.step < last), key=lambda c: c.step)
     shown = as_many_as_fit(ask, job.model, examples, rows) if examples else None
+    prompt, teacher = (job.metadata or {}).get(PROMPT_KEY), platform.settings.teacher
     return [
         Contender("stock", job.model),
+        *([Contender("prompt", job.model, system=prompt)] if prompt else []),
         *([shown] if shown is not None and shown.examples else []),
         Contender("tuned", tuned),
         *(Contender("checkpoint", checkpoint.model) for checkpoint in earlier),
+        *([Contender("teacher", teacher)] if teacher else []),
     ]
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from luthier.core.bases import BaseSource
 from luthier.core.outbox import OutboxItem
@@ -28,7 +30,7 @@ def server(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     add_weights(make_base(data / "cache/bases" / SHA256))
     tiny = BaseSource("tiny", "file:/nowhere/m.gguf", SHA256, "Apache-2.0")
-    with serving(data, bases={"tiny": tiny}, aliases={"gpt-4o-mini": "tiny"}) as running:
+    with serving(data, bases={"tiny": tiny}, aliases={"gpt-4o-mini": "tiny"}, teacher="tiny") as running:
         yield running
 
 
@@ -134,10 +136,14 @@ def test_a_verdict_follows(server, undisturbed):
 HELD_OUT = "\n".join(chat_line(f"another {i}", f"ansir {i % 3}") for i in range(12)).encode()
 
 
+OURS = ["stock", "prompt", "few-shot", "tuned", "checkpoint"]
+MINE = {"mine": "stays", "verdict_prompt": "Say it again."}
+
+
 @pytest.fixture(scope="module")
 def judged(server):
     """A job with a verdict that took two more trainings, on parts of its examples."""
-    job = create(server.client, validation_file=upload(server.client, HELD_OUT), metadata={"mine": "stays"})
+    job = create(server.client, validation_file=upload(server.client, HELD_OUT), metadata=MINE)
     until(lambda: server.client.fine_tuning.jobs.retrieve(job.id).result_files[3:], seconds=300)
     return server.client.fine_tuning.jobs.retrieve(job.id)
 
@@ -146,21 +152,42 @@ def test_a_verdict_asks_everybody_and_trains_on_parts(server, judged):
     found = json.loads("\n".join(result_file(server.client, judged, 2)))
     # The echo engine says the question again, whoever is asked: nobody does better than guessing, on ten examples.
     assert found["kind"] == "more data needed"
-    assert [e["contender"] for e in found["comparison"]] == ["stock", "few-shot", "tuned", "checkpoint"]
+    assert [e["contender"] for e in found["comparison"]] == [*OURS, "teacher"]
+    assert "The teacher (tiny)" in found["verdict"]
     assert [point["examples"] for point in found["learning_curve"]] == [3, 5, 10]
     assert len(found["rows"]) == 12
-    assert judged.metadata == {"mine": "stays", "verdict": found["verdict"]}
+    assert judged.metadata == {**MINE, "verdict": found["verdict"]}
     assert "\n".join(result_file(server.client, judged, 3)).startswith("<!doctype html>")
+
+
+def with_its_data(server, job):
+    """The job as it was before its verdict; a sweeper takes its data when that is found."""
+    platform = server.platform
+    (platform.settings.runs / job.id / "training.jsonl").write_bytes(CHATS)
+    (platform.settings.runs / job.id / "validation.jsonl").write_bytes(HELD_OUT)
+    return jobs.get(platform.database, platform.project.id, job.id)
 
 
 def test_a_verdict_begun_again_asks_nothing_twice_and_is_told_once(server, judged, monkeypatch):
     """As after a crash between its last answer and its commit."""
     platform = server.platform
-    stored = jobs.get(platform.database, platform.project.id, judged.id)
+    stored = with_its_data(server, judged)
     monkeypatch.setattr("luthier.domain.verdict_trial.EngineAsk._ask", None)
     publish(stored, platform, find(stored, platform, None, lambda: None))
     assert server.client.fine_tuning.jobs.retrieve(judged.id).result_files == judged.result_files
     assert sum("More data needed" in m for m in messages(server.client, judged.id)) == 1
+
+
+def test_a_verdict_goes_on_without_a_teacher_that_fails(server, judged, monkeypatch):
+    """The others' answers are known."""
+    platform = server.platform
+    monkeypatch.setattr("luthier.domain.verdict_teacher.PAUSES_S", ())
+    settings = replace(platform.settings, teacher="big", teacher_url="http://127.0.0.1:9/v1")
+    stored = with_its_data(server, judged)
+    with start_blocking_portal() as portal:
+        found = find(stored, replace(platform, settings=settings), portal, lambda: None)
+    assert [e["contender"] for e in found["comparison"]] == OURS
+    assert "The teacher was left out: big: http://127.0.0.1:9/v1 cannot be reached" in found["verdict"]
 
 
 def test_its_data_stays_until_its_verdict_is_found(server, judged):

@@ -83,6 +83,13 @@ def test_tune_ends_with_the_name_and_a_call_to_paste(environment, runs_jobs):
     assert "misspell all words" in call
 
 
+def test_tune_hands_a_prompt_to_the_verdict(environment, runs_jobs, client):
+    runs_jobs()
+    luthier("tune", DATA, "--validation", DATA, "--prompt", "Misspell.")
+    assert client.fine_tuning.jobs.list().data[0].metadata == {"verdict_prompt": "Misspell."}
+    assert "give --validation too" in failing("tune", DATA, "--prompt", "Misspell.")
+
+
 def test_jobs_are_listed_and_shown(job):
     listed = luthier("jobs", "list").stdout
     assert job.id in listed

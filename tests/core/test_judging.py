@@ -137,3 +137,18 @@ def test_labels_are_right_or_wrong_and_texts_are_near_or_far():
     assert SIMILAR.score("abcd", "abcx") == pytest.approx(0.75)
     assert guesses(EXACT, labels[:3], labels) == [1.0, 0.0, 1.0]  # the commonest
     assert guesses(SIMILAR, texts[:1], []) == [0.0]
+
+
+def test_a_prompt_of_ones_own_may_be_enough():
+    found = judge(trial(2, 20, 36, contender("prompt", 36, cost=0.06)))
+    assert (found.kind, found.against) == ("prompt is enough", "prompt")
+    assert "keep stock with your prompt, which is cheaper too" in found.sentence
+
+
+def test_a_teacher_is_told_of_and_decides_nothing():
+    alone = judge(trial(2, 20, 36))
+    found = judge(trial(2, 20, 36, contender("teacher", 38, cost=2.0, model="big")))
+    words = "The teacher (big) gets 95 % of the rows right, for $2.000 per 1,000 requests."
+    assert found == replace(alone, sentence=f"{alone.sentence} {words}")
+    failed = judge(trial(2, 20, 36, teacher_failed="big: no server answers."))
+    assert failed.sentence == f"{alone.sentence} The teacher was left out: big: no server answers."

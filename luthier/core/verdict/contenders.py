@@ -10,7 +10,8 @@ from typing import Final, Literal, Protocol
 
 from luthier.core.json import JsonObject
 
-Role = Literal["stock", "few-shot", "tuned", "checkpoint"]
+Role = Literal["stock", "prompt", "few-shot", "tuned", "checkpoint", "teacher"]
+PROMPTED: Final = frozenset({"stock", "prompt", "few-shot"})  # the base, and what it is told
 
 INSTRUCTIONS: Final = frozenset({"system", "developer"})
 # More examples than these are in nobody's prompt, and they would have to be read before the first answer.
@@ -46,15 +47,18 @@ class Reply:
 
 @dataclass(frozen=True)
 class Contender:
-    """Who answers: a model, and the examples that go before each question."""
+    """Who answers: a model, the examples that go before each question, and instructions in place of the row's own."""
 
     role: Role
     model: str
     examples: tuple[Row, ...] = ()
+    system: str | None = None
 
     @property
     def label(self) -> str:
         """What people call it."""
+        if self.role == "prompt":
+            return "stock with your prompt"
         if self.role == "few-shot":
             return f"stock with {len(self.examples)} examples in its prompt"
         if self.role == "checkpoint":
@@ -64,6 +68,8 @@ class Contender:
     def messages(self, row: Row) -> list[JsonObject]:
         """The whole prompt: the row's instructions, the examples as a chat, the row."""
         system = [m for m in row.messages if m["role"] in INSTRUCTIONS]
+        if self.system is not None:
+            system = [{"role": "system", "content": self.system}]
         rest = [m for m in row.messages if m["role"] not in INSTRUCTIONS]
         shown: list[JsonObject] = []
         for example in self.examples:

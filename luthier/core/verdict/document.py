@@ -139,7 +139,7 @@ def _entry(trial: Trial, measured: Measured) -> Entry:
         completion_tokens=measured.completion_tokens,
         cut_replies=sum(reply.cut for reply in measured.replies),
         cost_per_1k_requests=measured.cost_per_1k_requests,
-        break_even_requests=trial.break_even(measured) if measured.role in {"stock", "few-shot"} else None,
+        break_even_requests=None if measured.role in {"tuned", "checkpoint"} else trial.break_even(measured),
     )
 
 

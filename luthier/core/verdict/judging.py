@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from luthier.core.prices import break_even_requests
-from luthier.core.verdict.contenders import Row
+from luthier.core.verdict.contenders import PROMPTED, Row
 from luthier.core.verdict.measures import Measure
 from luthier.core.verdict.statistics import Interval, difference
 from luthier.core.verdict.trial import Measured
@@ -66,7 +66,7 @@ class Trial:
 
     `rows` are those that every contender answered, `guesses` their scores without reading them. Left out were
     `leaked_rows`, which are in the training file, and `unread_rows`, whose last message is no reply in words.
-    `losses` are validation losses by step.
+    `losses` are validation losses by step; `teacher_failed` is why a teacher is not among the contenders.
     """
 
     measure: Measure
@@ -80,6 +80,7 @@ class Trial:
     losses: dict[int, float] = field(default_factory=dict)
     forgetting: Forgetting | None = None
     curve: tuple[CurvePoint, ...] = ()
+    teacher_failed: str = ""
 
     @property
     def tuned(self) -> Measured:
@@ -89,7 +90,7 @@ class Trial:
     @property
     def rival(self) -> Measured:
         """The best that needs no tuning; of equals the cheapest."""
-        rivals = [m for m in self.contenders if m.role in {"stock", "few-shot"}]
+        rivals = [m for m in self.contenders if m.role in PROMPTED]
         best = max(m.quality.mean for m in rivals)
         return min((m for m in rivals if m.quality.mean > best - EQUAL), key=lambda m: m.cost_per_1k_requests)
 
@@ -218,7 +219,18 @@ def _verdict(trial: Trial, kind: Kind, words: str, *, model: str | None = None) 
         of = f"of {len(trial.forgetting.stock)} general questions stock knows {stock:.0f}, tuned {tuned:.0f}"
         forgot = f" It forgot much else: {of}."
     rival = trial.rival
-    return Verdict(kind, f"{OPENINGS[kind]}: {words}.{forgot}", rival.role, trial.break_even(rival), model)
+    sentence = f"{OPENINGS[kind]}: {words}.{forgot}{_teacher(trial)}"
+    return Verdict(kind, sentence, rival.role, trial.break_even(rival), model)
+
+
+def _teacher(trial: Trial) -> str:
+    if trial.teacher_failed:
+        return f" The teacher was left out: {trial.teacher_failed.rstrip('.')}."
+    for m in trial.contenders:
+        if m.role == "teacher":
+            said = trial.measure.phrase.format(who=f"The teacher ({m.model})", share=_percent(m.quality.mean))
+            return f" {said}, for ${m.cost_per_1k_requests:.3f} per 1,000 requests."
+    return ""
 
 
 def _shares(trial: Trial, tuned: Measured, rival: Measured) -> str:

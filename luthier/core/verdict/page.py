@@ -11,7 +11,8 @@ from luthier.core.verdict.plots import Bar, bars, line
 
 STYLE: Final = """
 :root{--ink:#1f2a33;--soft:#5d6b78;--paper:#fff;--track:#edf0f3;
---tuned:#2a9d8f;--stock:#9aa5b1;--few:#e8963a;--ckpt:#6d5bd0}
+--tuned:#2a9d8f;--stock:#9aa5b1;--few:#e8963a;--ckpt:#6d5bd0;--prompt:#c65b7c;
+--teacher:#5b7db1}
 @media(prefers-color-scheme:dark){:root{--ink:#e8edf1;--soft:#9fb0bd;--paper:#14191d;--track:#262e35}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:20px 16px 60px;max-width:720px;color:var(--ink);background:var(--paper);
@@ -22,7 +23,8 @@ h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.1rem;margin:2em 0 .3em}p{margin
 svg{width:100%;max-width:560px;display:block;margin:.6em 0}
 svg text{fill:var(--ink);font:13px system-ui,sans-serif}.value{text-anchor:end;font-weight:600!important}
 .at{text-anchor:middle;font-size:12px!important}.track{fill:var(--track)}.tuned{fill:var(--tuned)}
-.stock{fill:var(--stock)}.few-shot{fill:var(--few)}.checkpoint{fill:var(--ckpt)}
+.stock{fill:var(--stock)}.few-shot{fill:var(--few)}.checkpoint{fill:var(--ckpt)}.prompt{fill:var(--prompt)}
+.teacher{fill:var(--teacher)}
 .whisker{stroke:var(--ink);stroke-width:1.5;fill:none}.mark{stroke:var(--soft);stroke-dasharray:4 4;fill:none}
 .axis{stroke:var(--track)}.curve{stroke:var(--tuned);stroke-width:2;fill:none}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:100%}
@@ -86,9 +88,7 @@ def _costs(found: Document) -> str:
         if (requests := e["break_even_requests"]) is not None
     ]
     never = [
-        f"against {e['label']} never"
-        for e in entries
-        if e["contender"] in {"stock", "few-shot"} and e["break_even_requests"] is None
+        f"against {e['label']} never" for e in entries if e["contender"] != "tuned" and e["break_even_requests"] is None
     ]
     cut = sum(e["cut_replies"] for e in entries)
     words = f"Training cost ${found['training_cost']:.3f}. By price alone it pays for itself {', '.join(pays + never)}."
