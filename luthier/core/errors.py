@@ -9,6 +9,7 @@
     ├── TooLarge              over a limit of size
     ├── RateLimited           over a limit of rate; `retry_after_s` says when to come back
     ├── Unavailable           cannot be served now: engine down, missing extra, disk full
+    │   └── DatabaseAway      the database does not answer: what was begun is tried again
     └── JobFailed             why a job ends as `failed`: becomes the job's `error` object
 
 `api/errors.py` gives each its status; `JobFailed` never reaches the wire as a response.
@@ -61,6 +62,10 @@ class RateLimited(LuthierError):
 
 class Unavailable(LuthierError):
     """The machine cannot do this now; the message says what would mend it."""
+
+
+class DatabaseAway(Unavailable):
+    """The database does not answer; nothing was changed."""
 
 
 class JobFailed(LuthierError):

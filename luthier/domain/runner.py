@@ -18,7 +18,7 @@ from anyio.from_thread import BlockingPortal
 
 from luthier.compute.base import Compute
 from luthier.compute.registry import make_compute
-from luthier.core.errors import JobFailed, LuthierError
+from luthier.core.errors import DatabaseAway, JobFailed, LuthierError
 from luthier.core.ids import random_text
 from luthier.core.jobs import Job, NewEvent
 from luthier.core.run import last_words
@@ -86,6 +86,8 @@ class Runner:
             leg(held)
         except LeaseLost:
             log.info("job let go", job=job.id)
+        except DatabaseAway:
+            raise  # no fault of the job's
         except JobFailed as error:
             held.fail(error)
         except LuthierError as error:

@@ -22,7 +22,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, make_url, select
 from sqlalchemy.exc import DataError, OperationalError
 
-from luthier.core.errors import InvalidRequest, Unavailable
+from luthier.core.errors import DatabaseAway, InvalidRequest, Unavailable
 from luthier.store.secrets import Secrets
 
 BUSY_TIMEOUT_S: Final = 30
@@ -95,7 +95,7 @@ class Database:
             return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
 
     def ping(self) -> None:
-        """Errors: `Unavailable` when the database does not answer."""
+        """Errors: `DatabaseAway`."""
         with self.read() as connection:
             connection.execute(select(1))
 
@@ -167,4 +167,4 @@ def _translated() -> Iterator[None]:
     except OverflowError as error:  # SQLite's driver, of a number beyond 64 bits
         raise InvalidRequest(f"A number of this request is too large: {error}", code="invalid_value") from error
     except OperationalError as error:
-        raise Unavailable(f"the database does not answer: {error.orig}; nothing was changed, try again") from error
+        raise DatabaseAway(f"the database does not answer: {error.orig}; nothing was changed, try again") from error
