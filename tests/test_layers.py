@@ -29,6 +29,7 @@ DOORS = {
     "cli/doctor.py": {"api", "domain", "store"},
     "cli/data.py": {"data"},
     "cli/distil_sifting.py": {"data"},
+    "cli/advise.py": {"data"},
 }
 
 

@@ -58,7 +58,16 @@ def compare_aloud(
         text = examples_file.read_text(encoding="utf-8") if examples_file else content_of(client, job.training_file)
         examples = read_examples(text)
         rows = read_prompts(prompts, system or usual_system(examples))
-        trial = run_comparison(client, job, model, examples, rows, _measure(by, rows, examples), prompt)
+        trial = run_comparison(
+            client,
+            job.model,
+            model,
+            examples,
+            rows,
+            _measure(by, rows, examples),
+            prompt,
+            trained_tokens=job.trained_tokens or 0,
+        )
         found = document(trial, judge(trial))
     print_table(found)
     if out is not None:
@@ -87,12 +96,14 @@ def content_of(client: OpenAI, file_id: str) -> str:
 
 def run_comparison(
     client: OpenAI,
-    job: FineTuningJob,
-    model: str,
+    base: str,
+    tuned: str | None,
     examples: Sequence[Row],
     rows: Sequence[Row],
     by: Measure,
     prompt: str | None = None,
+    *,
+    trained_tokens: int = 0,
 ) -> Trial:
     """Ask stock, stock with `prompt`, stock with the examples in its prompt, and tuned the same rows, with a bar."""
     prices = load().prices
@@ -100,12 +111,14 @@ def run_comparison(
     def ask(contender: Contender, row: Row, *, limit_tokens: int) -> Reply:
         return answer(client, contender, row, limit_tokens)
 
-    contenders = [Contender("stock", job.model), Contender("tuned", model)]
-    shown = as_many_as_fit(ask, job.model, examples, rows)
-    if shown.examples:
-        contenders.insert(1, shown)
+    contenders = [Contender("stock", base)]
     if prompt is not None:
-        contenders.insert(1, Contender("prompt", job.model, system=prompt))
+        contenders.append(Contender("prompt", base, system=prompt))
+    shown = as_many_as_fit(ask, base, examples, rows)
+    if shown.examples:
+        contenders.append(shown)
+    if tuned is not None:
+        contenders.append(Contender("tuned", tuned))
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with passing_bar(*columns) as bar:
         task = bar.add_task("", total=len(rows) * len(contenders))
@@ -123,7 +136,7 @@ def run_comparison(
         ),
         guesses=tuple(measures.guesses(by, rows, examples)) if by is not MISSPELLED else (0.0,) * len(rows),
         training_examples=len(examples),
-        training_cost=(job.trained_tokens or 0) * price_of(model, prices).training / 1e6,
+        training_cost=trained_tokens * price_of(tuned or base, prices).training / 1e6,
     )
 
 

@@ -74,7 +74,9 @@ def demo(
 
         step(6, f"{len(rows)} questions that it never saw, under the bare prompt “{usual_system(examples)}”: to stock,")
         say("   to stock with the examples in its prompt, and to the tuned model.")
-        trial = run_comparison(client, job, model, examples, rows, MISSPELLED)
+        trial = run_comparison(
+            client, job.model, model, examples, rows, MISSPELLED, trained_tokens=job.trained_tokens or 0
+        )
 
     step(7, "Was it worth it?")
     found = document(trial, judge(trial))

@@ -151,6 +151,20 @@ def compare(
 
 
 @app.command()
+def advise(
+    file: File,
+    model: Model = None,
+    prompt: Annotated[str | None, typer.Option(help="A better system message for the base, to be tried too.")] = None,
+) -> None:
+    """Should you tune at all? The base, alone and with examples, and a model tuned on up to 50, on held-out chats."""
+    from luthier.cli.advise import advise_aloud
+    from luthier.cli.client import DEFAULT_MODEL
+    from luthier.cli.session import connect_aloud
+
+    advise_aloud(connect_aloud(), file, model or DEFAULT_MODEL, prompt)
+
+
+@app.command()
 def cost(days: Annotated[int, typer.Option(help="How far back.", min=1)] = 30) -> None:
     """What requests and trainings cost by the server's prices, and what tokens cost: now, and in 2023."""
     from luthier.cli.costs import print_costs

@@ -17,7 +17,8 @@ from luthier.domain import retention
 from luthier.domain.verdict_trial import find
 from luthier.domain.verdicts import publish
 from luthier.store import jobs, outbox
-from tests.conftest import serving
+from tests.cli.test_commands import luthier
+from tests.conftest import KEY, serving
 from tests.tiny import add_weights, chat_line, make_base
 
 SHA256 = "0" * 64  # what `make_base` says that its base has
@@ -203,6 +204,20 @@ def test_its_data_stays_until_its_verdict_is_found(server, judged):
     outbox.delivered(platform.database, item.id, now=later)
     retention.sweep(platform)
     assert not data.exists()
+
+
+def test_advice_tunes_on_some_and_leaves_nothing(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    until(lambda: all(job.status in FINAL for job in server.client.fine_tuning.jobs.list()))
+    file = tmp_path / "chats.jsonl"
+    file.write_text("\n".join(chat_line(f"question {i}", f"ansir {i % 3}") for i in range(20)))
+    before = {model.id for model in server.client.models.list()}
+    printed = luthier("advise", file, "--model", "tiny", "--prompt", "Say it again.").stdout
+    assert "More data needed: " in printed
+    assert "on 8 rows" in printed
+    assert "Tuned on 12 of 20 examples, and deleted again" in printed
+    assert {model.id for model in server.client.models.list()} == before
 
 
 def test_its_checkpoints_answer_too(server, undisturbed):
