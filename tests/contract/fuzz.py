@@ -22,6 +22,9 @@ SCHEMATHESIS = Path(__file__).parents[2] / ".venv-fuzz" / "bin" / "schemathesis"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 HANG_S = 20
 REQUESTS = 20_000
+# schemathesis fails on its own when it makes wrong bodies of these at random ("Cannot generate an array with 1 demanded
+# elements"), so that its coverage phase alone makes them wrong.
+RIGHT_ONLY = ("createChatCompletion", "createEval", "Getinputtokencounts")
 SAMPLES = 20  # of each object: some are deleted or ended on the way
 MAKERS = {
     "file_id": objects.file,
@@ -57,8 +60,17 @@ def main(per_operation: str, *options: str) -> int:
         command = [SCHEMATHESIS, "run", document, "--url", server.url.removesuffix("/v1"), "--checks", CHECKS]
         command += ["--header", f"Authorization: Bearer {KEY}", "--request-timeout", str(HANG_S), "--workers", "1"]
         command += ["--max-examples", per_operation, "--suppress-health-check", "all", "--continue-on-failure"]
-        command += ["--phases", "coverage,fuzzing", "--warnings", "off", *options]
-        failed = subprocess.run(command, check=False, cwd=data).returncode
+        command += ["--warnings", "off", *options]
+        named = {
+            verb: [word for name in RIGHT_ONLY for word in (f"--{verb}-operation-id", name)]
+            for verb in ("include", "exclude")
+        }
+        runs = (
+            ["--phases", "coverage"],
+            ["--phases", "fuzzing", *named["exclude"]],
+            ["--phases", "fuzzing", "--mode", "positive", *named["include"]],
+        )
+        failed = sum(subprocess.run([*command, *run], check=False, cwd=data).returncode for run in runs)
         total = sum(statuses.values()) - made
         print(f"{total:,} requests; by status: {dict(sorted(statuses.items()))}; {len(RECORDER.violations)} violations")
         print(*RECORDER.violations[:20], sep="\n")

@@ -246,7 +246,7 @@ class CreateRun(Body):
 
     def source_document(self) -> JsonObject:
         """The data source as it was sent."""
-        return self.data_source.model_dump(exclude_unset=True, by_alias=True)
+        return self.data_source.model_dump(exclude_unset=True, exclude_none=True, by_alias=True)
 
 
 class EvalAnswer(Identified):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from luthier.api.wire.base import Answer, Body, Unsupported
 from luthier.api.wire.chat import Seed, Temperature, TopP
@@ -37,6 +37,12 @@ class Text(Body):
 
     type: Literal["input_text", "output_text", "text"]
     text: str
+
+    @field_validator("type")
+    @classmethod
+    def _as_input(cls, kind: str) -> str:
+        """Chats call it `text`; OpenAI's answers do not."""
+        return "input_text" if kind == "text" else kind
 
 
 class Medium(Body):
@@ -75,7 +81,7 @@ class GraderBody(Body):
 
     def to_document(self) -> JsonObject:
         """The grader as it was sent."""
-        return self.model_dump(exclude_unset=True)
+        return self.model_dump(exclude_unset=True, exclude_none=True)
 
 
 class StringCheck(GraderBody):
