@@ -38,10 +38,10 @@ def serve(
     from luthier.core.errors import Unavailable
     from luthier.core.settings import load
 
-    logs.configure()
     settings = load(host=host, port=port, data=data, tls_cert=tls_cert, tls_key=tls_key, behind_proxy=behind_proxy)
     check_exposure(settings)
     listener = _listen(settings)
+    logs.configure()
     os.umask(0o077)  # whatever is written here and by children is for nobody else to read
     settings = replace(settings, port=listener.getsockname()[1])
     try:
