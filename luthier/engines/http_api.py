@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Final
 
@@ -38,7 +39,7 @@ class HttpApi:
     async def post(self, path: str, body: JsonObject) -> JsonObject:
         """The answer. Errors: `InvalidRequest` in the server's words, `RateLimited`, `Unreachable`, `Unavailable`."""
         try:
-            async with self._session.post(self._base_url + path, data=json.dumps(body).encode()) as response:
+            async with self._asking(path, body) as response:
                 return self._answer(response.status, await response.read(), response.headers)
         except aiohttp.ClientError as error:
             raise self._lost(error) from error
@@ -47,7 +48,7 @@ class HttpApi:
         """The events of a stream up to `[DONE]`. Errors as in `post`; an error event in mid-stream too."""
         started = False
         try:
-            async with self._session.post(self._base_url + path, data=json.dumps(body).encode()) as response:
+            async with self._asking(path, body) as response:
                 if response.status != HTTPStatus.OK:
                     self._answer(response.status, await response.read(), response.headers)
                 async for data in _events(response.content.iter_any()):
@@ -66,15 +67,14 @@ class HttpApi:
         if self._opened is not None:
             await self._opened.close()
 
-    @property
-    def _session(self) -> aiohttp.ClientSession:
+    def _asking(self, path: str, body: JsonObject) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._opened is None:  # made here, for it belongs to the loop that runs
             self._opened = aiohttp.ClientSession(
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
                 connector=aiohttp.TCPConnector(limit=0, force_close=True),
             )
-        return self._opened
+        return self._opened.post(self._base_url + path, data=json.dumps(body).encode())
 
     def _answer(self, status: int, content: bytes, headers: Mapping[str, str]) -> JsonObject:
         try:
