@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+import gguf
 import numpy as np
 
 from luthier.data.tensors import Matrix
@@ -39,6 +40,12 @@ SPLITS: Final = {  # pattern, and whether whole words are looked up before mergi
     (_TALL % ("", "") + r"\p{N}|" + _SLASHED, False): "tekken",
     (_TALL % (_SHORT, _SHORT) + r"\p{N}{1,3}|" + _SLASHED, False): "gpt-4o",
 }
+
+
+def tensor_names(architecture: str, blocks: int) -> gguf.TensorNameMap:
+    """llama.cpp's names of Hugging Face's tensors. Errors: `KeyError` for an architecture that it does not have."""
+    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    return gguf.get_tensor_name_map(numbers[architecture], blocks)
 
 
 def interleaved(rows: Matrix, heads: int) -> Matrix:

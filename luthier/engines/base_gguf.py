@@ -16,7 +16,7 @@ import numpy as np
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import sync_folder
-from luthier.data.gguf_layout import ARCHITECTURES, PERMUTED, interleaved, llama3_divisors
+from luthier.data.gguf_layout import ARCHITECTURES, PERMUTED, interleaved, llama3_divisors, tensor_names
 from luthier.data.tensors import Matrix, Stored, read_tensors
 from luthier.engines.vocabulary_gguf import add_vocabulary
 
@@ -52,8 +52,7 @@ def write_base_gguf(hf: Path, target: Path, *, name: str) -> None:
     add_vocabulary(writer, hf, config)
     if freqs is not None:
         writer.add_tensor("rope_freqs.weight", freqs)
-    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(numbers[architecture], config["num_hidden_layers"])
+    names = tensor_names(architecture, config["num_hidden_layers"])
     for tensor_name, tensor in tensors.items():
         place = names.get_name(tensor_name, try_suffixes=(".weight", ".bias"))
         if place is None:

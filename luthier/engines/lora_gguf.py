@@ -13,7 +13,7 @@ import gguf
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import sync_folder
-from luthier.data.gguf_layout import PERMUTED, interleaved
+from luthier.data.gguf_layout import PERMUTED, interleaved, tensor_names
 from luthier.data.merging import lora_alpha, module_of, read_adapter_config
 from luthier.data.tensors import Matrix, read_tensors
 from luthier.engines.gguf_header import GgufHeader
@@ -35,10 +35,11 @@ def adapter_gguf(adapter: Path, base: GgufHeader) -> Path:
 
 def _renamed(adapter: Path, tensors: dict[str, Matrix], base: GgufHeader) -> Iterator[tuple[str, Matrix]]:
     """Each tensor under llama.cpp's name. One without a place is an error: left out, it would change the answers."""
-    architectures = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    if base.architecture not in architectures:
-        raise InvalidRequest(f"adapters for architecture {base.architecture!r} cannot be converted to GGUF")
-    names = gguf.get_tensor_name_map(architectures[base.architecture], base.blocks)
+    try:
+        names = tensor_names(base.architecture, base.blocks)
+    except KeyError:
+        words = f"adapters for architecture {base.architecture!r} cannot be converted to GGUF"
+        raise InvalidRequest(words) from None
     for name, matrix in sorted(tensors.items()):
         module, side = module_of(name) or ("", "")
         place = names.get_name(f"{module}.weight", try_suffixes=(".weight",))

@@ -18,7 +18,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from luthier.core.errors import InvalidRequest
-from luthier.data.gguf_layout import ARCHITECTURES, PERMUTED, halved, llama3_divisors
+from luthier.data.gguf_layout import ARCHITECTURES, PERMUTED, halved, llama3_divisors, tensor_names
 from luthier.data.tensors import Kind, Matrix, Stored, write_tensors
 from luthier.train.gguf_vocabulary import write_tokenizer
 
@@ -70,8 +70,7 @@ def write_hf(path: Path, folder: Path) -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     kind: Kind = "F32" if model.num_parameters() <= FLOAT32_PARAMETERS else "BF16"
-    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(numbers[architecture], config.num_hidden_layers)
+    names = tensor_names(architecture, config.num_hidden_layers)
     found: dict[str, Stored] = {}
     for name, wanted in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
