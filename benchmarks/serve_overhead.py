@@ -1,6 +1,7 @@
 """What Luthier adds to llama.cpp: time to first token and tokens per second, through Luthier and straight.
 
-Both serve the same model with as many slots, in processes of their own, and are asked in turns in one run. Run by
+Both serve the same model with as many slots, in processes of their own, and are asked in turns in one run. Each stream
+asks one question after another, answers are of different lengths, so that streams come and go as they do in use. Run by
 `make bench-serve`; the base model must be there (`luthier models pull`). Prints a table and one line of JSON.
 """
 
@@ -10,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import socket
 import statistics
 import sys
@@ -22,6 +24,7 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from luthier.core import settings
+from luthier.core.verdict.statistics import interval
 from luthier.domain.bases import Bases
 from luthier.engines.gguf_header import read_header
 from luthier.engines.llamacpp import plan_for
@@ -31,14 +34,15 @@ from luthier.engines.machine import memory_bytes
 MODEL = "smollm2-135m-instruct"
 END_OF_TURN = "2"  # its token, made impossible so that every answer is as long
 KEY = "sk-benchmark-0123456789abcdefghijklmnopqrstuvwxyz"
-ROUNDS = {1: 20, 16: 5}  # by the number of streams
+ROUNDS = {1: 6, 16: 6}  # by the number of streams
+QUESTIONS = 4  # of a stream in a round
 
 
 @dataclass(frozen=True)
 class Round:
-    """Mean time to the first text, and tokens per second of all streams together."""
+    """Times to the first text of each answer, and tokens per second of all streams together."""
 
-    first_ms: float
+    first_ms: list[float]
     tokens_per_s: float
 
 
@@ -74,13 +78,19 @@ async def ask(address: str, question: str, tokens: int) -> tuple[float, int]:
 
 
 async def measure(address: str, streams: int, tokens: int, number: int) -> Round:
-    """Ask so many questions at once; no two are alike, so no prompt is cached."""
-    questions = [f"Question {number}.{n}: what is {number * n + n} times three, and why?" for n in range(streams)]
+    """Let so many streams ask; no two questions are alike, so no prompt is cached. Both servers get the same ones."""
+
+    async def stream(n: int) -> list[tuple[float, int]]:
+        lengths = random.Random(f"{number}.{n}")
+        return [
+            await ask(address, f"Question {number}.{n}.{k}: what is {number * n + k} times three, and why?", length)
+            for k, length in enumerate(lengths.randint(tokens // 2, tokens * 3 // 2) for _ in range(QUESTIONS))
+        ]
+
     started = time.perf_counter()
-    answers = await asyncio.gather(*(ask(address, question, tokens) for question in questions))
+    answers = [answer for found in await asyncio.gather(*map(stream, range(streams))) for answer in found]
     took_s = time.perf_counter() - started
-    first_ms = statistics.mean(first for first, _ in answers) * 1000
-    return Round(first_ms, sum(pieces for _, pieces in answers) / took_s)
+    return Round([first * 1000 for first, _ in answers], sum(pieces for _, pieces in answers) / took_s)
 
 
 @asynccontextmanager
@@ -138,7 +148,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=100)
     tokens = parser.parse_args().tokens
-    added: dict[str, float] = {}
+    added: dict[str, float | list[float]] = {}  # milliseconds: mean, and the ends of its 95 % interval
     async with luthier() as ours, llamacpp() as theirs:
         servers = {"luthier": ours, "llama.cpp": theirs}
         for number in range(3):  # until both have all their slots, warm
@@ -151,11 +161,13 @@ async def main() -> None:
             for number in range(rounds):
                 for name in sorted(servers, reverse=bool(number % 2)):
                     made[name].append(await measure(servers[name], streams, tokens, 10 + number))
-            first_ms = {name: statistics.median(r.first_ms for r in found) for name, found in made.items()}
+            firsts = {name: [ms for r in found for ms in r.first_ms] for name, found in made.items()}
             tokens_per_s = {name: statistics.median(r.tokens_per_s for r in found) for name, found in made.items()}
             for name in servers:
-                print(f"{streams:>7} {name:>10} {first_ms[name]:>16.1f} {tokens_per_s[name]:>9.1f}")
-            added[f"added_ms_{streams}"] = round(first_ms["luthier"] - first_ms["llama.cpp"], 1)
+                print(f"{streams:>7} {name:>10} {statistics.mean(firsts[name]):>16.1f} {tokens_per_s[name]:>9.1f}")
+            differences = [a - b for a, b in zip(firsts["luthier"], firsts["llama.cpp"], strict=True)]
+            ms = interval(differences, least=min(differences), most=max(differences))
+            added[f"added_ms_{streams}"] = [round(value, 1) for value in (ms.mean, ms.low, ms.high)]
             added[f"lost_percent_{streams}"] = round(100 - 100 * tokens_per_s["luthier"] / tokens_per_s["llama.cpp"], 1)
     print(json.dumps(added))
 

@@ -24,7 +24,7 @@ ALLOWED = {
 # The commands that are no clients: they start or inspect the server itself, move its files, or look at a file without;
 # and `distil`, which asks a server and then looks at its file.
 DOORS = {
-    "cli/serve.py": {"api", "domain"},
+    "cli/serve.py": {"api", "domain", "store"},
     "cli/taking.py": {"domain"},
     "cli/doctor.py": {"api", "domain", "store"},
     "cli/data.py": {"data"},
@@ -69,7 +69,7 @@ def test_only_their_rooms_import_heavy_packages(package):
 
 
 def test_a_server_starts_without_what_only_some_work_needs():
-    heavy = ("torch", "transformers", "gguf", "tokenizers", "matplotlib", "rapidfuzz", "numpy")
+    heavy = ("torch", "transformers", "gguf", "tokenizers", "matplotlib", "rapidfuzz", "numpy", "alembic")
     check = f"import sys, luthier.api.app; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

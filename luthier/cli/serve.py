@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -44,6 +47,7 @@ def serve(
     logs.configure()
     os.umask(0o077)  # whatever is written here and by children is for nobody else to read
     settings = replace(settings, port=listener.getsockname()[1])
+    migrate_apart(settings)
     try:
         pull_base(settings, settings.default_base)
     except Unavailable as error:
@@ -77,6 +81,19 @@ def serve(
         Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         say("stopped; jobs go on when the server starts again")
+
+
+def migrate_apart(settings: Settings) -> None:
+    """Bring the tables up to date in a process that ends: Alembic would keep 12 MB of the server's memory."""
+    from luthier.store.database import Database
+
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.closing(Database(settings.database)) as database:
+        if database.version().current:
+            return
+    command = [sys.executable, "-m", "luthier.cli.main", "migrate", "--data", str(settings.data)]
+    if status := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        raise typer.Exit(status)
 
 
 def check_exposure(settings: Settings) -> None:
