@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from openai import BadRequestError, OpenAI
 from openai.types.fine_tuning import FineTuningJob
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from luthier.cli import spelling
-from luthier.cli.display import hint, passing_bar, say
+from luthier.cli.display import counting_bars, hint, say
 from luthier.cli.report import print_table, write_json
 from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.json import JsonObject
@@ -119,8 +118,7 @@ def run_comparison(
         contenders.append(shown)
     if tuned is not None:
         contenders.append(Contender("tuned", tuned))
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with passing_bar(*columns) as bar:
+    with counting_bars() as bar:
         task = bar.add_task("", total=len(rows) * len(contenders))
 
         def asked(contender: Contender, _of: int) -> None:

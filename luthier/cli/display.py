@@ -103,11 +103,16 @@ def passing_bar(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
 
 
+def counting_bars() -> Progress:
+    """Bars of so many things each."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return passing_bar(*columns, TimeRemainingColumn())
+
+
 @contextmanager
 def counting_bar(description: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar of so many things; what it gives is called after each."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with passing_bar(*columns, TimeRemainingColumn()) as bar:
+    with counting_bars() as bar:
         task = bar.add_task(description, total=total)
         yield lambda: bar.advance(task)
 

@@ -9,9 +9,8 @@ from typing import Any, cast
 
 from openai import OpenAI
 from openai.types.evals import RunRetrieveResponse
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from luthier.cli.display import hint, passing_bar
+from luthier.cli.display import counting_bars, hint
 from luthier.cli.eval_file import EvalPlan
 from luthier.core.errors import JobFailed
 
@@ -29,9 +28,8 @@ def run_all(client: OpenAI, plan: EvalPlan) -> list[RunRetrieveResponse]:
         client.evals.runs.create(made.id, name=model or plan.name, data_source=cast(Any, _source(plan, model, file.id)))
         for model in plan.models or [""]
     ]
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
-        bar = stack.enter_context(passing_bar(*columns))
+        bar = stack.enter_context(counting_bars())
         try:
             return [_ended(client, made.id, run.id, bar, len(plan.rows)) for run in started]
         except KeyboardInterrupt:
