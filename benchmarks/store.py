@@ -1,8 +1,8 @@
 """`make bench-store`: how long list, retrieve and create take while the store grows, by the official client over HTTP.
 
 Run as `python -m benchmarks.store [JOBS …]`; default 1,000 to 1,000,000 jobs, each with ten events, in one project on
-SQLite. Writes docs/store.json and docs/store.png. Client and server share one process and its lock, so the times are
-the worse of both.
+SQLite; then how long a runner takes to claim the next job while up to 100,000 wait. Writes docs/store.json and
+docs/store.png. Client and server share one process and its lock, so the times are the worse of both.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,18 @@ import structlog
 from sqlalchemy import insert
 
 from luthier.core.jobs import Job
-from luthier.store.jobs import _row
+from luthier.core.projects import Project
+from luthier.core.states import JobStatus
+from luthier.store.jobs import _row, claim, release
 from luthier.store.rows import write
-from luthier.store.schema import job_events, jobs
+from luthier.store.schema import job_events, jobs, projects
 from tests.conftest import Server, serving
 from tests.contract.objects import BASE
 
 mpl.use("Agg")
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
+WAITING = (100, 1_000, 10_000, 100_000)
 EVENTS_PER_JOB, AT_ONCE, CALLS = 10, 5_000, 300
 LIMIT_MS = 50
 
@@ -41,30 +45,7 @@ def grow(server: Server, start: int, end: int) -> None:
     project = server.platform.project
     for first in range(start, end, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, end))
-        made = [
-            _row(
-                write(
-                    Job(
-                        id=name(number),
-                        project_id=project.id,
-                        organization_id=project.organization_id,
-                        organization=project.organization,
-                        created_at=number,
-                        status="cancelled",
-                        model=BASE,
-                        method="supervised",
-                        hyperparameters={},
-                        seed=number,
-                        training_file="file-none",
-                        validation_file=None,
-                        suffix=None,
-                        metadata=None,
-                        finished_at=number,
-                    )
-                )
-            )
-            for number in numbers
-        ]
+        made = [row(project, number, status="cancelled", finished_at=number) for number in numbers]
         told = [
             {
                 "id": f"ftevent-{number}-{event}",
@@ -83,6 +64,30 @@ def grow(server: Server, start: int, end: int) -> None:
         with server.platform.database.transaction() as connection:
             connection.execute(insert(jobs), made)
             connection.execute(insert(job_events), told)
+
+
+def row(
+    project: Project, number: int, *, status: JobStatus, finished_at: int | None = None, priority: int = 0
+) -> dict[str, Any]:
+    job = Job(
+        id=name(number),
+        project_id=project.id,
+        organization_id=project.organization_id,
+        organization=project.organization,
+        created_at=number,
+        model=BASE,
+        method="supervised",
+        hyperparameters={},
+        seed=number,
+        training_file="file-none",
+        validation_file=None,
+        suffix=None,
+        metadata=None,
+        status=status,
+        finished_at=finished_at,
+        priority=priority,
+    )
+    return _row(write(job))
 
 
 def name(number: int) -> str:
@@ -114,6 +119,33 @@ def measure(server: Server, size: int) -> dict[str, list[float]]:
             spent.append((time.perf_counter() - began) * 1000)
         times[what] = [round(float(np.percentile(spent, q)), 2) for q in (50, 99)]
         print(f"{size:>9,} jobs  {what:<22} median {times[what][0]:6.2f} ms   p99 {times[what][1]:6.2f} ms", flush=True)
+    return times
+
+
+def claims(server: Server, first: int) -> dict[int, list[float]]:
+    """Milliseconds of taking the next job while so many wait in five projects: the median and the 99th percentile."""
+    database, project = server.platform.database, server.platform.project
+    own = [replace(project, id=f"proj_{number}") for number in range(5)]
+    made = ({"id": p.id, "organization_id": p.organization_id, "name": "bench", "created_at": 1} for p in own)
+    with database.transaction() as connection:
+        connection.execute(insert(projects), list(made))
+    times: dict[int, list[float]] = {}
+    have = 0
+    for size in WAITING:
+        for begin in range(have, size, AT_ONCE):
+            numbers = range(begin, min(begin + AT_ONCE, size))
+            rows = [row(own[n % 5], first + n, status="queued", priority=n % 3) for n in numbers]
+            with database.transaction() as connection:
+                connection.execute(insert(jobs), rows)
+        have, spent = size, []
+        for _ in range(CALLS):
+            began = time.perf_counter()
+            claimed = claim(database, "bench", ("queued", "running"), now=database.now(), lease_s=60)
+            spent.append((time.perf_counter() - began) * 1000)
+            assert claimed is not None
+            release(database, claimed.id, claimed.fence)
+        times[size] = [round(float(np.percentile(spent, q)), 2) for q in (50, 99)]
+        print(f"{size:>9,} waiting  claim  median {times[size][0]:6.2f} ms   p99 {times[size][1]:6.2f} ms", flush=True)
     return times
 
 
@@ -151,9 +183,14 @@ def main() -> int:
             print(f"grew to {size:,} jobs and {size * EVENTS_PER_JOB:,} events in {time.monotonic() - began:.0f} s")
             have = size
             found[size] = measure(server, size)
+        claimed = claims(server, have)
         size_bytes = (Path(folder) / "luthier.db").stat().st_size
     (DOCS / "store.json").write_text(
-        json.dumps({"cpus": os.cpu_count(), "calls": CALLS, "database_bytes": size_bytes, "ms": found}, indent=1) + "\n"
+        json.dumps(
+            {"cpus": os.cpu_count(), "calls": CALLS, "database_bytes": size_bytes, "ms": found, "claim_ms": claimed},
+            indent=1,
+        )
+        + "\n"
     )
     draw(found)
     return int(any(p99 > LIMIT_MS for times in found.values() for _, p99 in times.values()))

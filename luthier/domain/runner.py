@@ -6,8 +6,6 @@ any crash: a claim starts a job's leg from what the run folder and the rows say.
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -19,10 +17,10 @@ from anyio.from_thread import BlockingPortal
 from luthier.compute.base import Compute
 from luthier.compute.registry import make_compute
 from luthier.core.errors import DatabaseAway, JobFailed, LuthierError
-from luthier.core.ids import random_text
 from luthier.core.jobs import Job, NewEvent
 from luthier.core.run import last_words
 from luthier.core.states import JobStatus
+from luthier.domain.alive import Sign, killed
 from luthier.domain.following import EventReader
 from luthier.domain.held import BEAT_S, LEASE_S, Held, LeaseLost
 from luthier.domain.platform import Platform
@@ -33,6 +31,7 @@ from luthier.store import jobs
 
 POLL_S: Final = 0.1
 MOST_DEATHS: Final = 3  # of a trainer without a step between them
+REST: Final = 20  # times as long as a look at the whole queue took
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +43,9 @@ class Runner:
         self._platform = platform
         self._compute: Compute = make_compute(platform.settings.compute)
         self._portal = portal
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
+        self._signs = platform.settings.data / "runners"
+        self._sign = Sign(self._signs)
+        self._look_again_at = 0.0
         self._stopping = threading.Event()
         self._news = {"validate": platform.new_job, "train": threading.Event()}
         self._threads = [
@@ -53,7 +54,9 @@ class Runner:
         ]
 
     def start(self) -> None:
-        """Begin to work."""
+        """Begin to work, first of all on what runners of this data folder held that were killed."""
+        for owner in killed(self._signs):
+            jobs.release_all(self._platform.database, owner)
         for thread in self._threads:
             thread.start()
 
@@ -64,21 +67,29 @@ class Runner:
             news.set()
         for thread in self._threads:
             thread.join()
+        self._sign.take_down()
 
     def _work(self, name: str, statuses: tuple[JobStatus, ...], leg: Callable[[Held], None]) -> None:
         database = self._platform.database
         while not self._stopping.is_set():
             try:
-                job = jobs.claim(database, self._owner, statuses, now=database.now(), lease_s=LEASE_S)
+                job = jobs.claim(database, self._sign.name, statuses, now=database.now(), lease_s=LEASE_S)
                 if job is None:
-                    if not self._news[name].wait(BEAT_S):
-                        jobs.tell_places(database, now=database.now())
+                    if not self._news[name].wait(BEAT_S) and name == "validate":
+                        self._tell_places()
                     self._news[name].clear()
                 else:
                     self._one(job, leg)
             except LuthierError as error:  # the database is away: the job's lease runs out and it is claimed again
                 log.error("runner cannot reach its store", worker=name, error=error.message)
                 self._stopping.wait(BEAT_S)
+
+    def _tell_places(self) -> None:
+        began = time.monotonic()
+        if began > self._look_again_at:
+            jobs.tell_places(self._platform.database, now=self._platform.database.now())
+            ended = time.monotonic()
+            self._look_again_at = ended + REST * (ended - began)
 
     def _one(self, job: Job, leg: Callable[[Held], None]) -> None:
         held = Held(self._platform, job)

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S: Final = 30
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-# Any number will do that nobody else's advisory lock in this database has.
-MIGRATION_LOCK: Final = 7_104_118
+MIGRATIONS_RUN: Final = 7_104_118  # a number that no other lock of the database has
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -70,6 +69,11 @@ class Database:
         with _translated(), self._reads.begin() as connection:
             yield connection
 
+    def one_at_a_time(self, connection: Connection, what: int) -> None:
+        """Of the transactions that come here with this number, one at a time goes on. SQLite's writers do anyway."""
+        if not self.sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(what)))
+
     async def ask(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `query`, which only reads, finds, for an event loop.
 
@@ -106,8 +110,7 @@ class Database:
         from alembic.script import ScriptDirectory
 
         with self.transaction() as connection:
-            if not self.sqlite:  # two servers may start at once
-                connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            self.one_at_a_time(connection, MIGRATIONS_RUN)  # two servers may start at once
             config = migrations(connection)
             done = ScriptDirectory.from_config(config).iterate_revisions(_at(connection) or "base", "base")
             older = revision == "base" or revision in {step.revision for step in done}

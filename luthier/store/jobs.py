@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 from sqlalchemy import Connection, RowMapping, delete, exists, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
@@ -25,6 +25,7 @@ from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import job_metadata, jobs, projects
 
 COLUMNS = columns(jobs, Job)
+CLAIMS: Final = 7_104_119  # a number that no other lock of the database has
 
 
 class JobChanges(TypedDict, total=False):
@@ -97,38 +98,34 @@ def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now:
 
     Paused ones stay.
     """
-    places = queue.places(statuses, now)
-    free = (
-        select(jobs.c.pk)
-        .join(places, places.c.pk == jobs.c.pk)
-        .where(*queue.waiting(statuses, now))
-        .order_by(places.c.place)
-        .limit(1)
-        .with_for_update(of=jobs, skip_locked=True)  # SQLite has one writer and needs no such words
-    )
-    statement = (
-        update(jobs)
-        .where(jobs.c.pk == free.scalar_subquery())
-        .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1)
-        .returning(*COLUMNS)
-    )
     with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-    return _job(row) if row else None
+        database.one_at_a_time(connection, CLAIMS)
+        pk = connection.scalar(queue.first(tuple(statuses)), {"now": now})
+        if pk is None:
+            return None
+        statement = (
+            update(jobs)
+            .where(jobs.c.pk == pk)
+            .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1)
+            .returning(*COLUMNS)
+        )
+        return _job(connection.execute(statement).mappings().one())
 
 
 def tell_places(database: Database, *, now: float) -> None:
     """Tell jobs that wait to be trained of their place in the queue, where it is news."""
-    statement = queue.untold(now, *COLUMNS)
-    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
-        if connection.execute(statement).first() is None:
-            return
+    with database.read() as connection:  # it takes as long as the queue is, and should keep no writer waiting
+        news = connection.execute(queue.untold(), {"now": now}).all()
+    if not news:
+        return
     with database.transaction() as connection:
-        for row in connection.execute(statement.with_for_update(of=jobs, skip_locked=True)).mappings().all():
-            place = row["place"]
-            connection.execute(update(jobs).where(jobs.c.id == row["id"]).values(told_place=place))
-            said = NewEvent(None, f"Job is number {place} in the queue", data={"queue_position": place})
-            events.add(connection, _job(row), [said], now=int(now))
+        for pk, told, place in news:
+            same = (jobs.c.pk == pk, jobs.c.told_place.is_not_distinct_from(told), *queue.waiting(("queued",), now))
+            statement = update(jobs).where(*same).values(told_place=place).returning(*COLUMNS)
+            row = connection.execute(statement).mappings().first()
+            if row is not None:
+                said = NewEvent(None, f"Job is number {place} in the queue", data={"queue_position": place})
+                events.add(connection, _job(row), [said], now=int(now))
 
 
 def heartbeat(database: Database, job_id: str, fence: int, *, now: float, lease_s: float) -> Job | None:
@@ -146,6 +143,13 @@ def release(database: Database, job_id: str, fence: int) -> None:
     """Give the lease back: anybody may claim the job at once."""
     with database.transaction() as connection:
         connection.execute(update(jobs).where(*_held(job_id, fence)).values(lease_owner=None, lease_until=0.0))
+
+
+def release_all(database: Database, owner: str) -> None:
+    """Give back the leases of one that died."""
+    held = (jobs.c.lease_owner == owner, jobs.c.finished_at.is_(None))
+    with database.transaction() as connection:
+        connection.execute(update(jobs).where(*held).values(lease_owner=None, lease_until=0.0))
 
 
 def transition(

@@ -200,8 +200,9 @@ jobs = Table(
     Index(None, "project_id", "pk"),
     # The list filter `metadata=null`.
     _partial("ix_jobs_plain", "project_id", "pk", where="metadata IS NULL"),
-    # What a claim looks through: as many rows as jobs are unfinished, however many there were.
-    _partial("ix_jobs_unfinished", "pk", where="finished_at IS NULL"),
+    # A claim looks at the head of each project's line, and at what is held, however many wait.
+    _partial("ix_jobs_line", "status", "paused", "project_id", "priority", "pk", where="finished_at IS NULL"),
+    _partial("ix_jobs_held", "project_id", "lease_until", where="finished_at IS NULL"),
 )
 
 # Metadata once more, as an index: the filter `metadata[k]=v` walks this key in the list's own order.

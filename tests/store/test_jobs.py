@@ -13,7 +13,7 @@ from luthier.core.lists import PageQuery
 from luthier.core.models import TunedModel
 from luthier.core.outbox import OutboxItem
 from luthier.core.states import TRANSITIONS
-from luthier.store import checkpoints, events, jobs, models
+from luthier.store import checkpoints, events, jobs, models, queue
 from luthier.store.database import Database
 from luthier.store.outbox import list_webhooks
 from luthier.store.schema import job_events, outbox
@@ -326,11 +326,18 @@ def plan_of(database, project, statements, verb):
         return " ".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [lambda db: jobs.claim(db, "me", ANY, now=1.0, lease_s=1), lambda db: jobs.tell_places(db, now=1.0)],
-)
-def test_the_queue_sorts_what_is_unfinished_alone(database, project, statements, verb):
-    plan = plan_of(database, project, statements, verb)
-    assert "ix_jobs_unfinished" in plan, plan
-    assert "SCAN jobs " not in plan.replace("SCAN jobs USING INDEX ix_jobs_unfinished", ""), plan
+def test_telling_places_sorts_what_is_unfinished_alone(database, project, statements):
+    plan = plan_of(database, project, statements, lambda db: jobs.tell_places(db, now=1.0))
+    assert "ix_jobs_line" in plan, plan
+    assert "SCAN jobs" not in plan, plan
+
+
+def test_a_claim_reads_the_heads_of_the_projects_lines_alone(database, project, statements):
+    def first(db):
+        with db.read() as connection:
+            connection.scalar(queue.first(ANY), {"now": 1.0})
+
+    plan = plan_of(database, project, statements, first)
+    assert "ix_jobs_line (status=? AND paused=? AND project_id=? AND priority=?)" in plan, plan
+    assert "ix_jobs_held (project_id=? AND lease_until>?)" in plan, plan
+    assert "SCAN jobs" not in plan, plan

@@ -1,5 +1,6 @@
 """Whose turn it is: shares of projects, priorities, and what jobs are told of their places."""
 
+import random
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -9,7 +10,9 @@ from sqlalchemy import insert, select
 
 from luthier.core.lists import PageQuery
 from luthier.store import events, jobs
+from luthier.store import queue as lines
 from luthier.store.schema import job_events, projects
+from luthier.store.schema import jobs as rows
 from tests.store.test_jobs import make
 
 
@@ -160,3 +163,34 @@ def test_claimers_at_once_share_fairly_too(database, project, other):
         thread.join()
     counted = Counter(claimed)
     assert abs(counted[project.id] - counted[other.id]) <= 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_claim_takes_the_first_of_all_places_that_waits(database, project, other, seed):
+    draw = random.Random(seed)
+    owners = [project, other, another(database, project, "third")]
+    for number in range(40):
+        status = draw.choice(["queued", "queued", "running", "validating_files"])
+        make(database, draw.choice(owners), number, status=status, priority=draw.randrange(-1, 2))
+    now = 1000.0
+    for _ in range(60):
+        now += draw.choice([0, 1, 20])  # some leases end, so that their jobs are orphans
+        statuses = draw.choice([("queued", "running"), ("validating_files",)])
+        line = lines.places(statuses, now)
+        with database.read() as connection:
+            wanted = connection.scalar(
+                select(rows.c.id)
+                .join(line, line.c.pk == rows.c.pk)
+                .where(*lines.waiting(statuses, now))
+                .order_by(line.c.place)
+                .limit(1)
+            )
+        job = jobs.claim(database, "me", statuses, now=now, lease_s=30)
+        assert (job and job.id) == wanted
+        match job and (job.status, draw.choice(["hold", "finish", "pause"])):
+            case "queued", _:
+                jobs.transition(database, job.id, job.fence, "queued", "running", now=now)
+            case "running", "finish":
+                finish(database, job, now)
+            case _, "pause":
+                jobs.set_paused(database, job.project_id, job.id, True, now=now)

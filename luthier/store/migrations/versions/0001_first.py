@@ -293,6 +293,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(
+            "ix_jobs_held",
+            ["project_id", "lease_until"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_jobs_line",
+            ["status", "paused", "project_id", "priority", "pk"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        )
+        batch_op.create_index(
             "ix_jobs_plain",
             ["project_id", "pk"],
             unique=False,
@@ -300,13 +314,6 @@ def upgrade() -> None:
             postgresql_where=sa.text("metadata IS NULL"),
         )
         batch_op.create_index(batch_op.f("ix_jobs_project_id_pk"), ["project_id", "pk"], unique=False)
-        batch_op.create_index(
-            "ix_jobs_unfinished",
-            ["pk"],
-            unique=False,
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
 
     op.create_table(
         "outbox",
@@ -674,14 +681,15 @@ def downgrade() -> None:
 
     op.drop_table("outbox")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_jobs_unfinished",
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
         batch_op.drop_index(batch_op.f("ix_jobs_project_id_pk"))
         batch_op.drop_index(
             "ix_jobs_plain", sqlite_where=sa.text("metadata IS NULL"), postgresql_where=sa.text("metadata IS NULL")
+        )
+        batch_op.drop_index(
+            "ix_jobs_line", sqlite_where=sa.text("finished_at IS NULL"), postgresql_where=sa.text("finished_at IS NULL")
+        )
+        batch_op.drop_index(
+            "ix_jobs_held", sqlite_where=sa.text("finished_at IS NULL"), postgresql_where=sa.text("finished_at IS NULL")
         )
 
     op.drop_table("jobs")
