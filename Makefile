@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz bench-serve lock bench-train bench-store chaos audit test-services test-graders
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve lock bench-train bench-store chaos audit test-services test-graders
 
 install: $(STAMP)
 
@@ -76,6 +76,11 @@ docs: install
 REQUESTS ?= 250
 fuzz: install .venv-fuzz/.installed
 	$(BIN)/python -m tests.contract.fuzz $(REQUESTS)
+
+# Some ten minutes on one core: a million mutated lines, GGUFs, templates, forms and left streams; `make fuzz-inputs INPUTS=10000`.
+INPUTS ?= 1000000
+fuzz-inputs: install
+	$(BIN)/python -m tests.inputs $(INPUTS)
 
 .venv-fuzz/.installed:
 	$(PYTHON) -m venv .venv-fuzz

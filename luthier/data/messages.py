@@ -98,7 +98,7 @@ def _parsed(function: Json) -> JsonObject:
     assert isinstance(function, dict)
     arguments = function["arguments"]
     if isinstance(arguments, str):
-        with suppress(json.JSONDecodeError):
+        with suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
     return {"name": function["name"], "arguments": arguments}
 

@@ -50,7 +50,7 @@ def method_of(file: DataFile) -> Method:
         first = next((line for line in lines if line.strip()), b"")
     try:
         keys = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "supervised"
     return "dpo" if isinstance(keys, dict) and "input" in keys else "supervised"
 

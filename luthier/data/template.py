@@ -7,6 +7,7 @@ what one can spend is bounded. Knows no tokens. Serving and training both render
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from luthier.data.messages import for_template, tools_as_text
 
 MAX_TEXT: Final = 64 << 20  # characters; a context of a million tokens is some 4 million
 MAX_SECONDS: Final = 10.0
+_rendering: Final = threading.local()  # `until` when
+_EXHAUSTED: Final = (RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class ChatTemplate:
         try:
             self._names = meta.find_undeclared_variables(environment.parse(source))
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, *_EXHAUSTED) as error:
             raise InvalidRequest(f"the base model's chat template will not compile: {error}") from error
         self.knows_tools: Final = "tools" in self._names
         self._knows_developer = "developer" in source
@@ -129,22 +132,35 @@ class ChatTemplate:
 
     def _bounded(self, values: Mapping[str, object]) -> str:
         pieces: list[str] = []
-        size, started = 0, time.monotonic()
+        size, _rendering.until = 0, time.monotonic() + MAX_SECONDS
         try:
             for piece in self._template.generate(values):
                 pieces.append(piece)
                 size += len(piece)
-                if size > MAX_TEXT or time.monotonic() - started > MAX_SECONDS:
-                    raise SecurityError(f"more than {MAX_TEXT} characters or {MAX_SECONDS:.0f} seconds")
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+                if size > MAX_TEXT:
+                    raise SecurityError(f"more than {MAX_TEXT} characters")
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, *_EXHAUSTED) as error:
             raise InvalidRequest(f"the base model's chat template refuses this chat: {error}") from error
         return "".join(pieces)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Refuses products and powers that would fill the memory in one step."""
+    """Refuses products and powers that would fill the memory in one step, and loops and macros without an end."""
 
     intercepted_binops = frozenset({"*", "**"})
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        bodies: list[nodes.For | nodes.Macro] = [*tree.find_all(nodes.For), *tree.find_all(nodes.Macro)]
+        for node in bodies:
+            tick = nodes.Call(nodes.EnvironmentAttribute("tick"), [], [], None, None)
+            node.body.insert(0, nodes.ExprStmt(tick, lineno=node.lineno))
+        return tree
+
+    def tick(self) -> None:
+        """Called at each turn of a loop, and by each macro."""
+        if time.monotonic() > _rendering.until:
+            raise SecurityError(f"more than {MAX_SECONDS:.0f} seconds")
 
     def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
         if operator == "**" or (isinstance(left, int) and isinstance(right, int) and max(left, right) > 1 << 32):

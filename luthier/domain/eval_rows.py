@@ -12,7 +12,11 @@ from functools import cache
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.exceptions import ValidationError as JsonSchemaError
 from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+from pydantic_core import SchemaError as CoreSchemaError
+from pydantic_core import SchemaValidator, core_schema
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -37,15 +41,49 @@ class Row:
 
 
 def check_schema(schema: JsonObject) -> None:
-    """Errors: `InvalidRequest` for what is no JSON schema."""
+    """Errors: `InvalidRequest` for what is no JSON schema, or has patterns that may take for ever."""
     try:
         Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise InvalidRequest(
-            f"Invalid 'item_schema': at {error.json_path}: {error.message}",
-            code="invalid_json_schema",
-            param="data_source_config.item_schema",
-        ) from error
+        _check_patterns(schema)
+    except (SchemaError, RecursionError) as error:
+        where = (
+            f"at {error.json_path}: {error.message}" if isinstance(error, SchemaError) else "it is nested too deeply"
+        )
+        raise _no_schema(where) from error
+
+
+def _check_patterns(schema: Json) -> None:
+    for name, value in (
+        schema.items() if isinstance(schema, dict) else enumerate(schema if isinstance(schema, list) else ())
+    ):
+        if name == "patternProperties":
+            raise _no_schema("patternProperties cannot be checked here; name the properties")
+        if name == "pattern" and isinstance(value, str):
+            try:
+                _matcher(value)
+            except CoreSchemaError as error:
+                raise _no_schema(f"pattern {value!r} cannot be matched in bounded time: {error}") from error
+        _check_patterns(value)
+
+
+def _no_schema(why: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid 'item_schema': {why}", code="invalid_json_schema", param="data_source_config.item_schema"
+    )
+
+
+@cache
+def _matcher(pattern: str) -> SchemaValidator:
+    """A pattern of Rust's, which takes as long as the text is: Python's may take for ever."""
+    return SchemaValidator(core_schema.str_schema(pattern=pattern))
+
+
+def _pattern(_validator: object, pattern: str, text: object, _schema: object) -> Iterator[JsonSchemaError]:
+    if isinstance(text, str) and not _matcher(pattern).isinstance_python(text):
+        yield JsonSchemaError(f"{text!r} does not match {pattern!r}")
+
+
+_Validator: Final = extend(Draft202012Validator, {"pattern": _pattern})
 
 
 def rows(platform: Platform, tested: Eval, run: EvalRun) -> Iterator[Row]:
@@ -96,7 +134,9 @@ def _lines(platform: Platform, project_id: str, file_id: str) -> Iterator[tuple[
 def _parsed(number: int, line: bytes) -> Iterator[tuple[int, Json]]:
     if line.strip():
         try:
-            yield number, json.loads(line)
+            value: Json = json.loads(line)
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # as it will be shown again
+            yield number, value
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"Line {number} is not valid JSON: {error}") from error
 
@@ -106,6 +146,8 @@ def _check(row: Row, schema: JsonObject) -> None:
         wrong = best_match(_validator(json.dumps(schema)).iter_errors(row.item))
     except Unresolvable as error:
         raise InvalidRequest(f"The eval's item_schema refers to what is not in it: {error}") from error
+    except RecursionError as error:
+        raise InvalidRequest("The eval's item_schema refers to itself without an end") from error
     if wrong is not None:
         raise InvalidRequest(
             f"Row {row.number} breaks the eval's item_schema: at {wrong.json_path.replace('$', 'item', 1)}: "
@@ -115,7 +157,7 @@ def _check(row: Row, schema: JsonObject) -> None:
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema), registry=Registry())  # an empty registry fetches nothing
+    return _Validator(json.loads(schema), registry=Registry())  # an empty registry fetches nothing
 
 
 def _filters(tested: Eval, origin: Mapping[str, Any]) -> dict[str, Any]:

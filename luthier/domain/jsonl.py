@@ -60,7 +60,7 @@ class JsonlCheck:
         if not line.strip():
             return
         try:
-            value: object = from_json(line)
+            value: object = from_json(line, allow_inf_nan=False)
         except ValueError as error:
             self._fail(self._line, str(error).replace(" at line 1 column ", " at column "))
             return

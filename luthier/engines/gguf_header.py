@@ -16,6 +16,7 @@ from luthier.core.errors import Unavailable
 # GGUF value types by number: struct formats of the scalars; 8 is a string, 9 an array.
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING: Final = 8
+MAX_STRING_BYTES: Final = 1 << 20
 
 Value = str | int | float | bool
 
@@ -83,6 +84,8 @@ def _value(file: BinaryIO, kind: int) -> Value:
 
 def _string(file: BinaryIO) -> str:
     (length,) = struct.unpack("<Q", file.read(8))
+    if length > MAX_STRING_BYTES:
+        raise ValueError(f"a text of {length} bytes before the vocabulary")
     return file.read(length).decode()
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
@@ -43,12 +45,28 @@ class Reader(gguf.gguf_reader.GGUFReader):  # type: ignore[misc]  # gguf has no 
     def data(self, mapped: np.ndarray) -> None:
         self._view = np.asarray(mapped)
 
+    def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: str | None = None) -> np.ndarray:
+        if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self._view):
+            raise ValueError(f"it ends before {count} numbers at byte {offset}")
+        read: np.ndarray = super()._get(offset, dtype, count, override_order)
+        return read
+
 
 @functools.cache
 def read_keys(path: Path) -> tuple[Reader, Keys]:
-    """The file, and what its keys say."""
-    reader = Reader(path)
-    return reader, {name: field.contents() for name, field in reader.fields.items()}
+    """The file, and what its keys say. Errors: `InvalidRequest` for what is no GGUF, or not all of one."""
+    with _readable(path):
+        reader = Reader(path)
+        return reader, {name: field.contents() for name, field in reader.fields.items()}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever a damaged file leads to is an error of the file's. Errors: `InvalidRequest`."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InvalidRequest(f"{path.name} cannot be read; it is cut, damaged or no GGUF: {error!r}") from error
 
 
 def write_hf(path: Path, folder: Path) -> None:
@@ -56,7 +74,11 @@ def write_hf(path: Path, folder: Path) -> None:
 
     Errors: `InvalidRequest` for an architecture, tokenizer, tensor or setting that cannot be read, by name.
     """
-    reader, keys = read_keys(path)
+    with _readable(path):
+        _write_hf(*read_keys(path), folder)
+
+
+def _write_hf(reader: Reader, keys: Keys, folder: Path) -> None:
     architecture = str(keys["general.architecture"])
     if architecture not in _KINDS:
         raise InvalidRequest(f"a GGUF of architecture {architecture!r} cannot be read here, only {', '.join(_KINDS)}")
@@ -67,6 +89,10 @@ def write_hf(path: Path, folder: Path) -> None:
         raise InvalidRequest(
             f"the GGUF does not say its {missing.args[0]}; it is cut or of another format"
         ) from missing
+    if config.num_hidden_layers > len(tensors):
+        raise InvalidRequest(
+            f"the GGUF says that it has {config.num_hidden_layers} blocks, and has not as many tensors"
+        )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     kind: Kind = "F32" if model.num_parameters() <= FLOAT32_PARAMETERS else "BF16"

@@ -70,22 +70,26 @@ class Victim:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.environment = os.environ | {
+            "LUTHIER_API_KEY": KEY,
+            "LUTHIER_CACHE": str(folder / "cache"),
+            "LUTHIER_DEFAULT_BASE": "tiny",
+            "LUTHIER_ENGINE": "echo",
+            "LUTHIER_WEBHOOK_PRIVATE_HOSTS": "true",
+            **({"LUTHIER_DATABASE_URL": database_url} if database_url else {}),
+        }
         self.process: subprocess.Popen[bytes] | None = None
         self.faults: Counter[str] = Counter()
 
     def start(self) -> None:
-        environment = os.environ | {
-            "LUTHIER_API_KEY": KEY,
-            "LUTHIER_CACHE": str(self.folder / "cache"),
-            "LUTHIER_DEFAULT_BASE": "tiny",
-            "LUTHIER_ENGINE": "echo",
-            "LUTHIER_WEBHOOK_PRIVATE_HOSTS": "true",
-            **({"LUTHIER_DATABASE_URL": self.database_url} if self.database_url else {}),
-        }
         command = [sys.executable, "-m", "luthier.cli.main", "serve", "--port", str(self.port)]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--data", self.folder / "data"], cwd=self.folder, env=environment, stdout=log, stderr=log
+                [*command, "--data", self.folder / "data"],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
             )
         while not self._answers():
             if self.process.poll() is not None:
@@ -306,14 +310,10 @@ def main(minutes: float, database: str | None) -> int:
             victim.suffer()
         load.stop()
         lost = losses(load, victim, told, reference)
-        environment = os.environ | ({"LUTHIER_DATABASE_URL": database} if database else {})
-        environment |= {
-            "LUTHIER_CACHE": str(folder / "cache"),
-            "LUTHIER_DEFAULT_BASE": "tiny",
-            "LUTHIER_ENGINE": "echo",
-        }
         doctor = [sys.executable, "-m", "luthier.cli.main", "doctor", "--deep", "--data", folder / "data"]
-        examined = subprocess.run(doctor, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+        examined = subprocess.run(
+            doctor, cwd=folder, env=victim.environment, check=False, capture_output=True, text=True
+        )
         lost["things that the doctor finds wrong"] += sum(
             line.startswith("WRONG") and "notices:" not in line for line in examined.stdout.splitlines()
         )
