@@ -24,12 +24,12 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from luthier.core import settings
+from luthier.core.machine import memory_bytes
 from luthier.core.verdict.statistics import interval
 from luthier.domain.bases import Bases
 from luthier.engines.gguf_header import read_header
 from luthier.engines.llamacpp import plan_for
 from luthier.engines.llamacpp_process import PATIENCE, ServerSpec
-from luthier.engines.machine import memory_bytes
 
 MODEL = "smollm2-135m-instruct"
 END_OF_TURN = "2"  # its token, made impossible so that every answer is as long

@@ -16,6 +16,7 @@ from luthier.cli import spelling
 from luthier.cli.display import counting_bars, hint, say
 from luthier.cli.report import print_table, write_json
 from luthier.core.errors import InvalidRequest, NotFound
+from luthier.core.jobs import HELD_OUT
 from luthier.core.json import JsonObject
 from luthier.core.prices import price_of
 from luthier.core.run import write_atomic
@@ -82,8 +83,8 @@ def standing_verdict(client: OpenAI, job: FineTuningJob) -> Document:
             found: Document = json.loads(content_of(client, file_id))
             return found
     why = "its verdict is not found yet; `luthier jobs events` will tell"
-    if job.validation_file is None:
-        why = "it had no validation file"
+    if job.validation_file is None and HELD_OUT not in (job.metadata or {}):
+        why = "it had no validation file, and held out no share of its training file"
     raise NotFound(f"no verdict stands on {job.id}: {why}. To compare on rows of your own: --prompts FILE")
 
 

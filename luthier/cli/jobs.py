@@ -68,8 +68,11 @@ def show(job_id: JobId) -> None:
     """Show a job."""
     from luthier.cli.display import moment, table
     from luthier.cli.session import connect_aloud
+    from luthier.core.jobs import HELD_OUT
+    from luthier.core.quotes import Quote
 
     job = connect_aloud().fine_tuning.jobs.retrieve(job_id)
+    quote = (job.model_extra or {}).get("quote")  # OpenAI's jobs have none
     seconds = job.finished_at - job.created_at if job.finished_at else None
     hyperparameters = job.hyperparameters.model_dump(exclude_none=True)
     facts = {
@@ -79,9 +82,11 @@ def show(job_id: JobId) -> None:
         "model": job.fine_tuned_model,
         "training file": job.training_file,
         "validation file": job.validation_file,
+        "held out": (job.metadata or {}).get(HELD_OUT),
         "hyperparameters": ", ".join(f"{name} {value}" for name, value in hyperparameters.items()),
         "seed": job.seed,
         "created": moment(job.created_at),
+        "quote": Quote.read(quote) if quote else None,
         "took": f"{seconds} s" if seconds is not None else None,
         "should end": moment(job.estimated_finish) or None,
         "trained tokens": f"{job.trained_tokens:,}" if job.trained_tokens else None,

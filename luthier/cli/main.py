@@ -83,22 +83,28 @@ def tune(
     learning_rate_multiplier: LearningRateMultiplier = None,
     beta: Beta = None,
     seed: Seed = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Without --validation: a share of FILE to measure on, never trained on; 20%.")
+    ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help="With --validation: a better system message for the base, for the verdict; 512 characters."),
+        typer.Option(help="For the verdict: a better system message for the base, too; 512 characters."),
     ] = None,
 ) -> None:
     """Upload FILE, tune a model on it, follow the job to its end, and print how to call the result."""
     from luthier.cli.client import upload_file
     from luthier.cli.session import connect_aloud, tune_aloud
     from luthier.core.errors import InvalidRequest
+    from luthier.core.jobs import HELD_OUT
 
-    if prompt is not None and validation is None:
-        raise InvalidRequest("--prompt is for the verdict, which needs rows to measure on: give --validation too")
+    if prompt is not None and validation is None and held_out is None:
+        raise InvalidRequest(
+            "--prompt is for the verdict, which needs rows to measure on: give --validation or --held-out too"
+        )
     client = connect_aloud()
     options = tune_options(model, suffix, method, epochs, batch_size, learning_rate_multiplier, beta, seed)
-    if prompt is not None:
-        options["metadata"] = {"verdict_prompt": prompt}
+    metadata = {"verdict_prompt": prompt, HELD_OUT: held_out}
+    options["metadata"] = {key: value for key, value in metadata.items() if value is not None} or None
     if validation is not None:
         options["validation_file"] = upload_file(validation, client=client, progress=True).id
     tune_aloud(client, file, options)

@@ -12,6 +12,7 @@ from openai.types.fine_tuning import FineTuningJob
 from luthier.cli.client import TuneOptions, connect, create_job, upload_file, wait_for
 from luthier.cli.display import CONSOLE, hint, say
 from luthier.cli.errors import Commands
+from luthier.core.jobs import HELD_OUT
 from luthier.core.settings import find_access, load
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def tune_aloud(client: OpenAI, file: Path, options: TuneOptions) -> None:
     say(f"File {uploaded.id}")
     job = follow_aloud(client, create_job(client, uploaded.id, **options).id)
     paste(client, str(job.fine_tuned_model), file)
-    if options.get("validation_file") is not None:
+    if options.get("validation_file") is not None or HELD_OUT in (options.get("metadata") or {}):
         say(f"\nWas it worth it? The verdict follows: luthier compare {job.fine_tuned_model}")
 
 

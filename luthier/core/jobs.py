@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from luthier.core.json import JsonObject
+from luthier.core.quotes import Quote
 from luthier.core.states import FINAL, JobStatus
 
 MethodName = Literal["supervised", "dpo"]
 EventLevel = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics"]
 Asked = Literal["auto"] | int | float
+
+HELD_OUT: Final = "luthier_held_out"  # a key of a job's metadata: the share of its training file to measure on
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Job:
     estimated_finish: int | None = None
     finished_at: int | None = None
     trained_tokens: int | None = None
+    quote: Quote | None = None
     result_files: list[str] = field(default_factory=list)
     error: JobError | None = None
     fine_tuned_model: str | None = None
@@ -59,6 +63,11 @@ class Job:
     fence: int = 0
     lease_owner: str | None = None
     lease_until: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether rows are there that are not trained on."""
+        return self.validation_file is not None or HELD_OUT in (self.metadata or {})
 
     @property
     def final(self) -> bool:

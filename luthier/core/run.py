@@ -29,7 +29,7 @@ from luthier.core.json import JsonObject
 
 Method = Literal["supervised", "dpo"]
 MAX_CONTEXT_TOKENS: Final = 2048  # of one training row; a base that sees less sets its own limit
-EventKind = Literal["started", "metrics", "checkpoint", "warning", "finished", "failed"]
+EventKind = Literal["started", "quote", "metrics", "checkpoint", "warning", "finished", "failed"]
 
 
 PHI_MODULES: Final = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
@@ -98,12 +98,12 @@ class RunSpec:
 class RunEvent:
     """One line of `events.jsonl`. `(kind, step)` names it: a resumed trainer may say the same thing twice.
 
-    data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; metrics {step, total_steps,
-    train_loss,
+    data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; quote {seconds,
+    peak_memory_bytes, trained_tokens}: what is to come; metrics {step, total_steps, elapsed_seconds, train_loss,
     train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy,
     tokens_seen, tokens_computed, tokens_per_second, matmul_share (of what the machine multiplies at best); absent where
     not measured}; checkpoint {step, + its metrics};
-    warning {message}; finished {trained_tokens, steps}; failed {code, message, param}.
+    warning {message}; finished {trained_tokens, steps, seconds, peak_memory_bytes}; failed {code, message, param}.
     """
 
     kind: EventKind

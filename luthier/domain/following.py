@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 from luthier.core.errors import JobFailed
@@ -14,16 +15,17 @@ LAST_EPOCHS: Final = 3  # whose ends stay usable, as at OpenAI; and the best one
 
 
 class EventReader:
-    """Passes a run's events on to the job, each once."""
+    """Passes a run's events on to the job, each once. `publishing_s`: what comes after the trainer takes as long."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, publishing_s: float) -> None:
         self._held = held
+        self._publishing_s = publishing_s
         self._offset = 0
-        self._first: RunEvent | None = None
+        self._quoted_s = 0.0
         self._steps_per_epoch = 0
         self._best: RunEvent | None = None  # the epoch's end with the lowest validation loss
         self.step = 0  # the last one that the trainer told of
-        self.trained_tokens = 0
+        self.finished: RunEvent | None = None
         self.failure: JobFailed | None = None
 
     def forward(self) -> None:
@@ -50,16 +52,18 @@ class EventReader:
             case "finished":
                 if self._best is not None and _valid_loss(self._best) < math.inf:
                     held.add_checkpoint(spec, self._best)  # one that is known already is passed over
-                self.trained_tokens = int(str(event.data["trained_tokens"]))
+                self.finished = event
             case "failed":
                 code, message, param = progress.failure_of(event.data)
                 self.failure = JobFailed(message, code=code, param=param)
+            case "quote":
+                quoted = progress.takes_of(held.job, event, held.platform.settings.prices)
+                self._quoted_s = quoted.seconds
+                if held.job.quote is None:  # it stands as it was given
+                    held.quote(replace(quoted, seconds=quoted.seconds + self._publishing_s))
             case "metrics":
-                self._first = self._first or event
-                estimate = progress.finish_estimate(
-                    event, started_at=self._first.created_at, first_step=self._first.step
-                )
-                held.tell(event, estimate)
+                left_s = progress.seconds_left(event, self._quoted_s)
+                held.tell(event, left_s + self._publishing_s)
             case "warning":
                 held.tell(event, None)
 

@@ -6,11 +6,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from luthier.core.errors import JobFailed, Unavailable
 from luthier.core.jobs import Job, JobError, NewEvent
+from luthier.core.quotes import Quote, Takes
 from luthier.core.run import RunEvent, RunFolder, RunSpec
 from luthier.core.states import JobStatus
 from luthier.domain import progress
@@ -70,11 +71,19 @@ class Held:
         database = self.platform.database
         self._keep(jobs.change(database, self.job.id, self.job.fence, now=database.now(), said=[event]))
 
-    def tell(self, event: RunEvent, estimate: int | None) -> None:
+    def quote(self, quoted: Takes) -> None:
+        """Put on the job what it will take, and when it should be done."""
+        database, quote = self.platform.database, Quote(quoted)
+        now = database.now()
+        said = NewEvent("quote", f"{quote}{'; its verdict comes later' * self.job.measured}", data=asdict(quoted))
+        changes = jobs.JobChanges(quote=quote, estimated_finish=int(now + quoted.seconds))
+        self._keep(jobs.change(database, self.job.id, self.job.fence, now=now, said=[said], **changes))
+
+    def tell(self, event: RunEvent, left_s: float | None) -> None:
         """Pass on a trainer's metrics or warning, and when the job should be done."""
         said = progress.event_of(event)
-        changes = jobs.JobChanges(estimated_finish=estimate) if estimate else jobs.JobChanges()
         now = self.platform.database.now()
+        changes = jobs.JobChanges() if left_s is None else jobs.JobChanges(estimated_finish=int(now + left_s))
         self._keep(
             jobs.change(
                 self.platform.database, self.job.id, self.job.fence, now=now, said=[said] if said else [], **changes
@@ -95,8 +104,10 @@ class Held:
         said: list[NewEvent],
         resolved: dict[str, int | float] | None = None,
     ) -> None:
-        """Move the job on."""
-        changes = jobs.JobChanges(resolved=resolved) if resolved else jobs.JobChanges()
+        """Move the job on. When it should be done is told once it trains."""
+        changes = jobs.JobChanges(estimated_finish=None)
+        if resolved:
+            changes["resolved"] = resolved
         database = self.platform.database
         now = database.now()
         self._keep(
@@ -105,16 +116,23 @@ class Held:
             )
         )
 
-    def succeed(self, published: Published, trained_tokens: int) -> None:
+    def succeed(self, published: Published, finished: RunEvent, publishing_s: float) -> None:
         """The end that everybody hopes for: model, result files, events and notices in one commit."""
         name = published.model.name
+        trained = progress.takes_of(self.job, finished, self.platform.settings.prices)
+        actual = replace(trained, seconds=trained.seconds + publishing_s)
+        quote = Quote(self.job.quote.quoted if self.job.quote else actual, actual)
         changes = jobs.JobChanges(
-            fine_tuned_model=name, trained_tokens=trained_tokens, result_files=published.result_files
+            fine_tuned_model=name,
+            trained_tokens=actual.trained_tokens,
+            result_files=published.result_files,
+            quote=quote,
         )
         self._end(
             "succeeded",
             [
                 *published.said,
+                NewEvent("quote-held", str(quote), data=asdict(quote)),
                 NewEvent("created-model", f"New fine-tuned model created: {name}"),
                 NewEvent("succeeded", "The job has successfully completed"),
             ],

@@ -13,7 +13,7 @@ from luthier.core.jobs import Asked, Checkpoint, Job, JobEvent, MethodName, NewE
 from luthier.core.json import JsonObject
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import Caller
-from luthier.domain import models, reporting
+from luthier.domain import held_out, models, reporting
 from luthier.domain.notify import job_finished_items
 from luthier.domain.platform import Platform
 from luthier.store import checkpoints, events, files, jobs
@@ -42,7 +42,7 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
     """Accept a job. Bad data is no error here: the job starts, and fails with the line.
 
     Errors: `NotFound` for an unknown model; `InvalidRequest` for one that cannot be tuned and for files that are not
-    there or of another purpose, of an integration that is not installed, of a priority that is none.
+    there or of another purpose, of an integration that is not installed, of a priority or a share that is none.
     """
     reporting.check(asked.integrations)
     resolved = models.resolve(platform, caller.project_id, asked.model)
@@ -55,6 +55,7 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
     _check_file(platform.database, caller.project_id, asked.training_file, "training_file")
     if asked.validation_file is not None:
         _check_file(platform.database, caller.project_id, asked.validation_file, "validation_file")
+    held_out.check(asked.metadata or {}, asked.validation_file)
     job = Job(
         id=new_id("job"),
         project_id=caller.project_id,

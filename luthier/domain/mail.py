@@ -100,7 +100,7 @@ def _success(job: Job, metrics: Mapping[str, int | float], base_url: str) -> tup
 Your model is ready: {job.fine_tuned_model}
 
 Job {job.id} tuned {job.model} on {job.trained_tokens or 0:,} tokens in {minutes:.1f} minutes. \
-{"Final " + ", ".join(losses) + "." if losses else ""}
+{"Final " + ", ".join(losses) + "." if losses else ""} {f"{job.quote}." if job.quote else ""}
 
 Call it in Python:
 

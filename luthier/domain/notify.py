@@ -41,7 +41,7 @@ def job_finished_items(platform: Platform, job: Job) -> list[OutboxItem]:
     items = event_items(platform, job.project_id, event, {"id": job.id})
     if job.status != "cancelled":
         items += mail_items(platform, job, event)
-    if job.status == "succeeded" and job.validation_file is not None:
+    if job.status == "succeeded" and job.measured:
         now = int(platform.database.now())
         items.append(OutboxItem(new_id("verdict"), job.project_id, "verdict", event, {"job_id": job.id}, now))
     return items

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from luthier.core.ids import new_id
 from luthier.core.jobs import Checkpoint, Job, NewEvent
 from luthier.core.json import JsonObject
 from luthier.core.models import TunedModel
 from luthier.core.names import TunedName, clean_suffix
+from luthier.core.prices import Price, price_of
+from luthier.core.quotes import Takes
 from luthier.core.run import RunEvent, RunSpec
 
+QUOTE_WEIGHS: Final = 5  # as much as so many steps that were made, for what is left to do
 CHECKPOINT_METRICS: Final = (
     "step",
     "train_loss",
@@ -78,13 +82,20 @@ def model_of(
     )
 
 
-def finish_estimate(event: RunEvent, *, started_at: float, first_step: int) -> int | None:
-    """Unix time when the last step should be done, from this claim's own pace; None before two steps."""
-    total = event.data.get("total_steps")
-    done = event.step - first_step
-    if not isinstance(total, int) or done < 1:
-        return None
-    return int(event.created_at + (event.created_at - started_at) / done * (total - event.step))
+def takes_of(job: Job, event: RunEvent, prices: Mapping[str, Price]) -> Takes:
+    """What a trainer's quote, or its end, says that training takes."""
+    data: dict[str, Any] = event.data
+    tokens = data["trained_tokens"]
+    dollars = tokens * price_of(str(model_name(job)), prices).training / 1e6
+    return Takes(data["seconds"], data["peak_memory_bytes"], tokens, dollars)
+
+
+def seconds_left(event: RunEvent, quoted_s: float) -> float:
+    """From a step to the trainer's end: by the trainer's quote at first, more and more by the run's own pace."""
+    data: dict[str, Any] = event.data
+    total, spent_s = int(data["total_steps"]), float(data["elapsed_seconds"])
+    pace_s = (QUOTE_WEIGHS * quoted_s / total + spent_s) / (QUOTE_WEIGHS + event.step)
+    return pace_s * (total - event.step)
 
 
 def failure_of(data: JsonObject) -> tuple[str, str, str | None]:

@@ -18,7 +18,7 @@ from luthier.compute.base import Compute
 from luthier.compute.registry import make_compute
 from luthier.core.errors import DatabaseAway, JobFailed, LuthierError
 from luthier.core.jobs import Job, NewEvent
-from luthier.core.run import last_words
+from luthier.core.run import RunEvent, last_words
 from luthier.core.states import JobStatus
 from luthier.domain.alive import Sign, killed
 from luthier.domain.following import EventReader
@@ -30,6 +30,7 @@ from luthier.domain.validation import public_hyperparameters, validate
 from luthier.store import jobs
 
 POLL_S: Final = 0.1
+PUBLISHING_S: Final = 10.0  # from a trainer's end to its job's, before the first was seen; then as the last
 MOST_DEATHS: Final = 3  # of a trainer without a step between them
 REST: Final = 20  # times as long as a look at the whole queue took
 
@@ -46,6 +47,7 @@ class Runner:
         self._signs = platform.settings.data / "runners"
         self._sign = Sign(self._signs)
         self._look_again_at = 0.0
+        self._publishing_s = PUBLISHING_S
         self._stopping = threading.Event()
         self._news = {"validate": platform.new_job, "train": threading.Event()}
         self._threads = [
@@ -133,19 +135,21 @@ class Runner:
             self._compute.start(held.run, held.job.fence)
         with reported(held):
             try:
-                trained = self._follow(held)
+                finished = self._follow(held)
             except LeaseLost:
                 self._compute.stop(held.run)
                 raise
-        if trained is None:
+        if finished is None:
             return
+        started = time.monotonic()
         with held.kept_alive():
             published = publish(held.job, held.run, self._platform, self._portal)
-        held.succeed(published, trained)
+        self._publishing_s = time.monotonic() - started
+        held.succeed(published, finished, self._publishing_s)
 
-    def _follow(self, held: Held) -> int | None:
-        """Pass on what the trainer says until it is done: tokens trained. None: paused, or we are to stop."""
-        reader, died_at, deaths = EventReader(held), 0, 0
+    def _follow(self, held: Held) -> RunEvent | None:
+        """Pass on what the trainer says until it is done: its last word. None: paused, or we are to stop."""
+        reader, died_at, deaths = EventReader(held, self._publishing_s), 0, 0
         while True:
             held.beat()
             if held.job.paused or self._stopping.is_set():
@@ -158,14 +162,14 @@ class Runner:
                 return None
             state = self._compute.poll(held.run)
             reader.forward()
-            if state == "finished":
-                return reader.trained_tokens
+            if state == "finished" and reader.finished is not None:
+                return reader.finished
             deaths = 0 if reader.step > died_at else deaths
             if state == "failed" and reader.failure is None and deaths < MOST_DEATHS:
                 died_at, deaths = reader.step, deaths + 1  # killed, not failed: it goes on from its last state
                 held.say(NewEvent(f"died-{died_at}", f"The trainer was killed at step {died_at}; it goes on", "warn"))
                 self._compute.start(held.run, held.job.fence)
-                reader = EventReader(held)
+                reader = EventReader(held, self._publishing_s)
             elif state != "running":
                 raise reader.failure or JobFailed(
                     f"The trainer ended without a result. Its last words: {last_words(held.run.log)}",

@@ -19,6 +19,7 @@ from luthier.data.chats import DataFile, Which
 from luthier.data.receipt import Summary, check
 from luthier.data.repeats import Seen
 from luthier.domain.bases import Bases
+from luthier.domain.held_out import hold_out
 from luthier.store import files
 from luthier.store.blobs import Blobs
 from luthier.store.database import Database
@@ -42,17 +43,20 @@ def validate(job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: 
     facts = base.read_facts()
     context_tokens = min(facts.context_tokens, MAX_CONTEXT_TOKENS)
     training = _bring(job, "training", job.training_file, run.training, database, blobs)
+    validation_sha256, others = None, "validation file"
+    if job.validation_file is not None:
+        validation_sha256 = _bring(job, "validation", job.validation_file, run.validation, database, blobs).sha256
+    elif job.measured:
+        validation_sha256, others = hold_out(job, run), "held-out lines"
     named = DataFile(run.training, "training", training.id)
     seen = Seen()
     summary = check(named, base, job.method, context_tokens, receipt=run.receipt, seen=seen)
-    said = _told("training", summary, context_tokens)
-    validation = None
-    if job.validation_file is not None:
-        validation = _bring(job, "validation", job.validation_file, run.validation, database, blobs)
-        named = DataFile(run.validation, "validation", validation.id)
+    said = _told("training", "training file", summary, context_tokens)
+    if validation_sha256 is not None:
+        named = DataFile(run.validation, "validation", job.validation_file or training.id)
         receipt = run.validation_receipt
         checked = check(named, base, job.method, context_tokens, receipt=receipt, leaks_from=seen)
-        said += _told("validation", checked, context_tokens)
+        said += _told("validation", others, checked, context_tokens)
     resolved = hyper.resolve(
         examples=summary.examples,
         parameters=facts.parameters,
@@ -62,7 +66,7 @@ def validate(job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: 
         beta=_number(job.hyperparameters.get("beta")),
         dpo=job.method == "dpo",
     )
-    _write_spec(job, run, base, resolved, context_tokens, training, validation)
+    _write_spec(job, run, base, resolved, context_tokens, training.sha256, validation_sha256)
     return Validated(resolved, said)
 
 
@@ -78,8 +82,8 @@ def _write_spec(
     base: BaseFolder,
     resolved: Hyperparameters,
     context_tokens: int,
-    training: FileObject,
-    validation: FileObject | None,
+    training_sha256: str,
+    validation_sha256: str | None,
 ) -> None:
     facts = base.read_facts()
     spec = RunSpec(
@@ -90,8 +94,8 @@ def _write_spec(
         method=job.method,
         hyperparameters=resolved,
         seed=job.seed,
-        training_sha256=training.sha256,
-        validation_sha256=validation.sha256 if validation else None,
+        training_sha256=training_sha256,
+        validation_sha256=validation_sha256,
         context_tokens=context_tokens,
         adapter=AdapterShape.of(facts.architecture),
     )
@@ -117,14 +121,14 @@ def _bring(job: Job, which: Which, file_id: str, target: Path, database: Databas
     return file
 
 
-def _told(which: Which, summary: Summary, context_tokens: int) -> list[NewEvent]:
+def _told(which: Which, name: str, summary: Summary, context_tokens: int) -> list[NewEvent]:
     """The receipt in a sentence, then what of it may surprise."""
     learnt = f"{summary.examples} example(s), {summary.tokens:,} tokens, {summary.trained_tokens:,} of them trained on"
     if which == "validation":
         learnt = f"{summary.examples} example(s), {summary.trained_tokens:,} tokens to measure on"
     data = {name: value for name, value in asdict(summary).items() if which == "validation" or name != "leaked_lines"}
-    said = [NewEvent(f"{which}-receipt", f"Receipt of the {which} file: {learnt}", data=data)]
-    whose = f"of the {which} file"
+    said = [NewEvent(f"{which}-receipt", f"Receipt of the {name}: {learnt}", data=data)]
+    whose = f"of the {name}"
     warnings = {
         "cut": summary.cut_lines
         and f"{summary.cut_lines} example(s) {whose} are longer than {context_tokens} tokens; "

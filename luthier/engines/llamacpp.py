@@ -9,6 +9,7 @@ from typing import Final
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
+from luthier.core.machine import memory_bytes
 from luthier.data.base_folder import BaseFolder
 from luthier.data.template import ChatTemplate
 from luthier.engines import llamacpp_bodies as bodies
@@ -17,7 +18,6 @@ from luthier.engines.base import Adapter, Endpoint
 from luthier.engines.gguf_header import GgufHeader, read_header
 from luthier.engines.llamacpp_asking import Asker, Question, Wire
 from luthier.engines.llamacpp_fleet import Fleet, Plan
-from luthier.engines.machine import memory_bytes
 from luthier.engines.tool_calls import notation_of
 
 FEW_SLOTS: Final = 4

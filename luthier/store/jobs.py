@@ -18,6 +18,7 @@ from luthier.core.jobs import Job, JobError, NewEvent
 from luthier.core.lists import Page, PageQuery
 from luthier.core.models import TunedModel
 from luthier.core.outbox import OutboxItem
+from luthier.core.quotes import Quote
 from luthier.core.states import FINAL, TRANSITIONS, JobStatus
 from luthier.store import events, models, outbox, queue
 from luthier.store.database import Database
@@ -33,6 +34,7 @@ class JobChanges(TypedDict, total=False):
 
     resolved: dict[str, int | float]
     estimated_finish: int | None
+    quote: Quote
     trained_tokens: int
     result_files: list[str]
     error: JobError
@@ -320,10 +322,10 @@ def _ending(status: JobStatus, now: float) -> dict[str, Any]:
 
 
 def _row(changes: Mapping[str, Any]) -> dict[str, Any]:
-    error = changes.get("error")
-    return {**changes, "error": asdict(error)} if isinstance(error, JobError) else dict(changes)
+    return {k: asdict(v) if isinstance(v, (JobError, Quote)) else v for k, v in changes.items()}
 
 
 def _job(row: RowMapping) -> Job:
-    error = row["error"]
-    return read(Job, {**row, "error": JobError(**error) if error else None})
+    error, quote = row["error"], row["quote"]
+    made = {"error": JobError(**error) if error else None, "quote": Quote.read(quote) if quote else None}
+    return read(Job, {**row, **made})

@@ -187,6 +187,7 @@ jobs = Table(
     Column("estimated_finish", BIG),
     Column("finished_at", BIG),
     Column("trained_tokens", BIG),
+    Column("quote", DOCUMENT),
     Column("result_files", DOCUMENT, nullable=False),
     Column("error", DOCUMENT),
     Column("fine_tuned_model", Text),

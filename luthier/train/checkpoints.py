@@ -35,6 +35,7 @@ class Progress:
     """How far a run has come: optimiser steps done, tokens over all of them, and the last step's metrics.
 
     `token_budget` is what memory held at once; sums depend on it, so a run that goes on keeps it. 0: before any step.
+    `seconds` were spent on steps that stand.
     """
 
     step: int = 0
@@ -43,6 +44,7 @@ class Progress:
     metrics: JsonObject = field(default_factory=dict)
     epoch_end: bool = False
     token_budget: int = 0
+    seconds: float = 0.0
 
 
 class Checkpoints:

@@ -6,7 +6,7 @@ Knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,15 @@ class Sample:
 
 
 class Dataset:
-    """The lines `kept` of a file (all but blank ones when None), as rows."""
+    """The lines of a file that `kept` has, with the tokens of each (all but blank ones when None), as rows."""
 
-    def __init__(self, file: DataFile, rows: Rows, method: Method, kept: frozenset[int] | None = None) -> None:
+    def __init__(self, file: DataFile, rows: Rows, method: Method, kept: Mapping[int, int] | None = None) -> None:
         self._file = file
         self._rows = rows
         lines, offsets = _index(file, kept)
         self._lines: npt.NDArray[np.int64] = lines
         self._offsets: npt.NDArray[np.int64] = offsets
+        self.tokens = np.fromiter(((kept or {}).get(int(line), 0) for line in lines), np.int64)
         with file.path.open("rb") as data:
             data.seek(offsets[0])
             self._reader = LineReader(file, method, int(lines[0]), data.readline())
@@ -65,12 +66,12 @@ def batches(count: int, size: int, *, seed: int, epoch: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, count, size)]
 
 
-def _index(file: DataFile, kept: frozenset[int] | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _index(file: DataFile, kept: Mapping[int, int] | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     flat = np.fromiter((number for place in _places(file, kept) for number in place), np.int64)
     return flat[0::2].copy(), flat[1::2].copy()
 
 
-def _places(file: DataFile, kept: frozenset[int] | None) -> Iterator[tuple[int, int]]:
+def _places(file: DataFile, kept: Mapping[int, int] | None) -> Iterator[tuple[int, int]]:
     offset = 0
     with file.path.open("rb") as data:
         for number, line in enumerate(data, 1):

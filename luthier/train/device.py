@@ -5,10 +5,13 @@ A CUDA device is taken where there is one. That choice was written without such 
 
 from __future__ import annotations
 
-import os
+import resource
+import sys
 from typing import Literal
 
 import torch
+
+from luthier.core import machine
 
 
 def find_device() -> torch.device:
@@ -28,10 +31,17 @@ def precision(asked: Literal["auto", "float32", "bfloat16"], device: torch.devic
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All memory of the device, whoever holds it now: the same number at every start."""
+    """All memory of the device or this container, whoever holds it now: the same number at every start."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine.memory_bytes()
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that this process has held: of the device, or on the CPU of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -1,13 +1,13 @@
 """The training loop: from a spec to an adapter, the same bytes however often it is stopped on the way.
 
-Reads from top to bottom: open the run, go on where its newest state stands, step, tell, save.
+Reads from top to bottom: open the run, go on where its newest state stands or quote, step, tell, save.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +20,14 @@ from luthier.data.receipt import check, read_receipt
 from luthier.data.rows import Rows
 from luthier.train.checkpoints import Checkpoints, Progress
 from luthier.train.dataset import Dataset, Sample, batches
-from luthier.train.device import is_out_of_memory
+from luthier.train.device import is_out_of_memory, peak_bytes
 from luthier.train.dpo import Dpo
 from luthier.train.journal import Fence, Journal
 from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
-from luthier.train.policy import MIN_BUDGET, Policy, load_policy
+from luthier.train.policy import MIN_BUDGET, Policy, load_policy, require_memory
 from luthier.train.probe import PROBES, write_probe
+from luthier.train.quote import steps_seconds, validation_seconds
 from luthier.train.supervised import supervised
 
 STATE_EVERY_S: Final = 5.0  # what a kill may cost
@@ -54,6 +55,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
     steps_per_epoch = math.ceil(len(data) / size)
     total = steps_per_epoch * spec.hyperparameters.n_epochs
 
+    require_memory(base, spec, int(data.tokens.max()))
     policy = load_policy(base, spec)
     optimiser = Optimiser(policy.adapter, spec.hyperparameters.learning_rate, total)
     checkpoints = Checkpoints(run, fence, spec.base_name)
@@ -73,8 +75,11 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
         )
         if progress.epoch_end:  # killed after the checkpoint stood and before it was told
             journal.say("checkpoint", progress.step, progress.metrics)
+        if not progress.step:
+            journal.say("quote", 0, _quote(policy, objective, data, validation, spec, journal))
         order: list[list[int]] = []
         saved_at = time.monotonic()
+        begun = saved_at - progress.seconds
         for step in range(progress.step + 1, total + 1):
             started = time.monotonic()
             epoch, place = divmod(step - 1, steps_per_epoch)
@@ -95,6 +100,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
             metrics: JsonObject = {
                 "step": step,
                 "total_steps": total,
+                "elapsed_seconds": time.monotonic() - begun,
                 "train_loss": measured.loss,
                 "train_mean_token_accuracy": measured.accuracy,
                 "tokens_seen": seen,
@@ -104,7 +110,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
             }
             if validation is not None:
                 metrics |= _validate(policy, objective, validation, step, size, whole=epoch_end)
-            progress = Progress(step, seen, computed, metrics, epoch_end, policy.token_budget)
+            seconds = time.monotonic() - begun
+            progress = Progress(step, seen, computed, metrics, epoch_end, policy.token_budget, seconds)
             journal.add_metrics(step, metrics)
             stopping = stop_asked()
             if epoch_end or stopping or time.monotonic() - saved_at > STATE_EVERY_S:
@@ -119,13 +126,46 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
         probed = validation or data
         examples = probed.examples(range(min(PROBES, len(probed))))
         write_probe(run.probe, policy, examples, rows, base.template.read_text())
-        journal.say("finished", total, {"trained_tokens": progress.tokens_seen, "steps": total})
+        journal.say(
+            "finished",
+            total,
+            {
+                "trained_tokens": progress.tokens_seen,
+                "steps": total,
+                "seconds": time.monotonic() - begun,
+                "peak_memory_bytes": peak_bytes(policy.adapter.flat.device),
+            },
+        )
         journal.sync()
         checkpoints.publish_adapter(total)
     return True
 
 
-def _learn(policy: Policy, objective: Objective, samples: list[Sample], step: int, journal: Journal) -> Measured:
+def _quote(
+    policy: Policy, objective: Objective, data: Dataset, validation: Dataset | None, spec: RunSpec, journal: Journal
+) -> JsonObject:
+    """What is to come, measured: seconds from here to the adapter, and the most memory that they take."""
+    numbers = spec.hyperparameters
+
+    def learn(samples: Sequence[Sample]) -> None:
+        _learn(policy, objective, samples, 0, journal)
+        policy.adapter.gradient.zero_()
+
+    seconds = steps_seconds(data, spec, learn)
+    if validation is not None:
+        steps = math.ceil(len(data) / numbers.batch_size) * numbers.n_epochs
+        parts = (1 + steps // VALIDATE_EVERY) * min(numbers.batch_size, len(validation))
+        group = validation.read(range(min(VALIDATION_GROUP, len(validation))))
+        seconds += validation_seconds(policy, objective, group, parts + numbers.n_epochs * len(validation))
+    flat = policy.adapter.flat
+    return {
+        "seconds": seconds,
+        "peak_memory_bytes": peak_bytes(flat.device) + 2 * flat.nbytes,  # the optimiser's moments come with a step
+        "trained_tokens": int(data.tokens.sum()) * numbers.n_epochs,
+    }
+
+
+def _learn(policy: Policy, objective: Objective, samples: Sequence[Sample], step: int, journal: Journal) -> Measured:
     """Measure and learn. Where memory runs out, again with half as many tokens at once, which is told.
 
     Errors: `JobFailed` when there is no memory for the fewest.
@@ -139,7 +179,7 @@ def _learn(policy: Policy, objective: Objective, samples: list[Sample], step: in
             policy.adapter.gradient.zero_()
         if policy.token_budget <= MIN_BUDGET:
             raise JobFailed(
-                f"Step {step} does not fit into memory, with {MIN_BUDGET} tokens at once or one example. "
+                f"A step does not fit into memory, with {MIN_BUDGET} tokens at once or one example. "
                 "Shorter examples or a smaller base model would.",
                 code="server_error",
             )
@@ -155,7 +195,7 @@ def _training_data(run: RunFolder, spec: RunSpec, base: BaseFolder, rows: Rows) 
     file = DataFile(run.training)
     if not run.receipt.exists():
         check(file, base, spec.method, spec.context_tokens, receipt=run.receipt)
-    kept = frozenset(line.line for line in read_receipt(run.receipt) if not line.dropped)
+    kept = {line.line: line.tokens for line in read_receipt(run.receipt) if not line.dropped}
     return Dataset(file, rows, spec.method, kept)
 
 

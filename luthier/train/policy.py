@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from luthier.core.errors import Unavailable
+from luthier.core.errors import JobFailed, Unavailable
+from luthier.core.quotes import size
 from luthier.core.run import RunSpec
 from luthier.data.base_folder import BaseFolder
 from luthier.data.rows import Row
@@ -138,6 +139,36 @@ def load_policy(base: BaseFolder, spec: RunSpec) -> Policy:
 
 def token_budget(model: PreTrainedModel) -> int:
     """Tokens whose activations fit `MEMORY_SHARE` of the device's memory."""
-    config = model.config.get_text_config()
+    share = MEMORY_SHARE * memory_bytes(model.device)
+    return int(max(MIN_BUDGET, share // token_bytes(model.config, model.dtype)))
+
+
+def token_bytes(config: PreTrainedConfig, kind: torch.dtype) -> int:
+    """What the activations of one token take, until its gradient is known."""
+    config = config.get_text_config()
     floats = config.num_hidden_layers * (16 * config.hidden_size + 6 * config.intermediate_size)
-    return int(max(MIN_BUDGET, MEMORY_SHARE * memory_bytes(model.device) // (floats * model.dtype.itemsize)))
+    return int(floats * kind.itemsize)
+
+
+def require_memory(base: BaseFolder, spec: RunSpec, longest: int) -> None:
+    """Errors: `JobFailed` where the weights and an example of `longest` tokens are more than the device has.
+
+    The batch size does not matter: a batch is learnt from in parts.
+    """
+    device = find_device()
+    kind, memory = precision(spec.precision, device), memory_bytes(device)
+    weights = base.read_facts().parameters * kind.itemsize
+    each = token_bytes(AutoConfig.from_pretrained(base.hf, local_files_only=True), kind)
+    if weights + longest * each <= memory:
+        return
+    fitting = (memory - weights) // each
+    raise JobFailed(
+        f"This does not fit into the {size(memory)} of memory here: the base model's weights take {size(weights)}, the "
+        f"longest example, of {longest:,} tokens, {size(longest * each)}. "
+        + (
+            f"Examples of up to {fitting:,} tokens would fit, or a smaller base model."
+            if fitting > 0
+            else f"A base model of up to {memory / kind.itemsize / 1e9:.1f} billion parameters would fit."
+        ),
+        code="server_error",
+    )

@@ -200,6 +200,18 @@ def test_a_priority_that_is_none_is_refused_by_name(client, training_file, given
     assert (refused.value.code, refused.value.param) == ("invalid_value", "metadata.luthier_priority")
 
 
+@pytest.mark.parametrize("given", ["0%", "51%", "0.2", "20", "", "20 %"])
+def test_a_held_out_share_that_is_none_is_refused_by_name(client, training_file, given):
+    with pytest.raises(openai.BadRequestError, match="from '1%' to '50%'") as refused:
+        create(client, training_file, metadata={"luthier_held_out": given})
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "metadata.luthier_held_out")
+
+
+def test_a_held_out_share_beside_a_validation_file_is_refused(client, training_file):
+    with pytest.raises(openai.BadRequestError, match="cannot be given with 'validation_file'"):
+        create(client, training_file, validation_file=training_file, metadata={"luthier_held_out": "20%"})
+
+
 def test_a_priority_is_kept(server, training_file):
     job = create(server.client, training_file, metadata={"luthier_priority": "-10"})
     assert job.metadata == {"luthier_priority": "-10"}

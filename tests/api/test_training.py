@@ -23,6 +23,7 @@ from tests.tiny import add_weights, chat_line, make_base
 
 SHA256 = "0" * 64  # what `make_base` says that its base has
 CHATS = "\n".join(chat_line(f"question {i}", f"ansir {i % 3}") for i in range(10)).encode()
+MORE = "\n".join(chat_line(f"what is {i} times {i + 3}?", f"that is {i * i + 3 * i}") for i in range(16)).encode()
 FINAL = {"succeeded", "failed", "cancelled"}
 
 
@@ -101,6 +102,13 @@ def test_a_job_ends_with_a_model_that_answers(server, undisturbed):
     assert job.fine_tuned_model in [m.id for m in client.models.list()]
 
 
+def test_it_was_quoted_and_the_quote_held_against_what_it_took(undisturbed):
+    quoted, actual = undisturbed.quote["quoted"], undisturbed.quote["actual"]
+    assert quoted["trained_tokens"] == actual["trained_tokens"] == undisturbed.trained_tokens
+    assert quoted["dollars"] == actual["dollars"] == pytest.approx(3.0 * undisturbed.trained_tokens / 1e6)
+    assert min(*quoted.values(), *actual.values()) > 0
+
+
 def test_its_events_tell_the_story_in_openais_words(server, undisturbed):
     told = messages(server.client, undisturbed.id)
     name = undisturbed.fine_tuned_model
@@ -112,8 +120,10 @@ def test_its_events_tell_the_story_in_openais_words(server, undisturbed):
     ]
     assert "10 example(s) of the validation file are in the training file too, or nearly" in told[4]
     assert told[5:7] == ["Files validated, moving job to queued state", "Fine-tuning job started"]
+    assert told[7].startswith("About ")
     ended = told.index("The job has successfully completed")
     assert told[ended - 1] == f"New fine-tuned model created: {name}"
+    assert told[ended - 2].startswith("Quoted ")
     assert not any(m.startswith("Step ") for m in told[ended:])  # the verdict may be there already
     steps = [m for m in told if m.startswith("Step ")]
     assert [m.split(":")[0] for m in steps] == [f"Step {n}/6" for n in range(1, 7)]
@@ -132,6 +142,34 @@ def test_a_verdict_follows(server, undisturbed):
     names = [server.client.files.retrieve(file).filename for file in job.result_files]
     assert names == ["step_metrics.csv", "receipt.jsonl", "verdict.json", "verdict.html"]
     assert [j.id for j in server.client.fine_tuning.jobs.list(metadata={"verdict": told[0]}).data] == [job.id]
+
+
+def test_a_held_out_share_is_measured_on_and_never_trained_on(server):
+    job = create(server.client, content=MORE, metadata={"luthier_held_out": "20%"})
+    told = until(lambda: [m for m in messages(server.client, job.id) if m.startswith("Not measurable: 3 rows")])
+    assert "hold out 8 or more" in told[0]
+    job = server.client.fine_tuning.jobs.retrieve(job.id)
+    assert job.validation_file is None
+    lines = [json.loads(line) for line in result_file(server.client, job, 1)]
+    of = {file: [line["line"] for line in lines if line["file"] == file] for file in ("training", "validation")}
+    assert sorted(of["training"] + of["validation"]) == list(range(1, 17))
+    assert len(of["validation"]) == 3
+    assert job.trained_tokens == 2 * sum(line["tokens"] for line in lines if line["file"] == "training")
+    again = create(server.client, content=MORE, metadata={"luthier_held_out": "20%"})
+    assert adapter_of(server, ended(server.client, again.id).id) == adapter_of(server, job.id)
+
+
+def test_a_held_out_line_that_will_not_do_is_the_training_files(server):
+    content = MORE.replace(b'"role": "user"', b'"role": "usr"')
+    job = ended(server.client, create(server.client, content=content, metadata={"luthier_held_out": "50%"}).id)
+    assert (job.error.code, job.error.param) == ("invalid_training_file", "training_file")
+    assert "Example 1, message 2" in job.error.message
+
+
+def test_too_few_are_left_to_train_on(server):
+    job = ended(server.client, create(server.client, metadata={"luthier_held_out": "10%"}).id)
+    words = "Training file has 10 example(s), 1 of them to be held out, but must have at least 10 to train on"
+    assert (job.error.code, job.error.message) == ("invalid_n_examples", words)
 
 
 HELD_OUT = "\n".join(chat_line(f"another {i}", f"ansir {i % 3}") for i in range(12)).encode()

@@ -87,7 +87,7 @@ def test_tune_hands_a_prompt_to_the_verdict(environment, runs_jobs, client):
     runs_jobs()
     luthier("tune", DATA, "--validation", DATA, "--prompt", "Misspell.")
     assert client.fine_tuning.jobs.list().data[0].metadata == {"verdict_prompt": "Misspell."}
-    assert "give --validation too" in failing("tune", DATA, "--prompt", "Misspell.")
+    assert "give --validation or --held-out too" in failing("tune", DATA, "--prompt", "Misspell.")
 
 
 def test_jobs_are_listed_and_shown(job):

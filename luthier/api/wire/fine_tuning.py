@@ -11,6 +11,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.jobs import Asked, Checkpoint, Job, JobEvent
 from luthier.core.json import JsonObject
 from luthier.core.models import Permission
+from luthier.core.quotes import Quote
 from luthier.domain.jobs import NewJob
 
 Auto = Literal["auto"]
@@ -192,6 +193,7 @@ class JobAnswer(Identified):
     method: MethodAnswer
     model: str
     organization_id: str
+    quote: Quote | None  # what OpenAI has no field for: its metadata are the user's
     result_files: list[str]
     seed: int
     status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
@@ -224,6 +226,7 @@ class JobAnswer(Identified):
             method=method,
             model=job.model,
             organization_id=job.organization_id,
+            quote=job.quote,
             result_files=job.result_files,
             seed=job.seed,
             status=job.status,

@@ -278,6 +278,7 @@ def upgrade() -> None:
         sa.Column("estimated_finish", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("finished_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("trained_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("quote", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("result_files", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("fine_tuned_model", sa.Text(), nullable=True),

@@ -1,0 +1,52 @@
+"""What a run's steps will take, measured on a few of its own batches before it trains. Knows no run folder.
+
+Nothing of the run changes: gradients are dropped, the optimiser does not step, nothing is drawn by chance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from luthier.core.run import RunSpec
+from luthier.train.dataset import Dataset, Sample, batches
+from luthier.train.objective import Objective
+from luthier.train.policy import Policy
+
+ENOUGH_S: Final = 2.0  # of measured steps, one at least
+# Where among an epoch's batches, sorted by their tokens, those stand that are measured: in the middle first.
+PLACES: Final = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8)
+
+
+def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample]], object]) -> float:
+    """Seconds of all steps, by the tokens in them. `learn` leaves its gradient to the caller.
+
+    The batch with the most tokens goes first: it warms up, and takes the memory that the run will.
+    """
+    size, epochs = spec.hyperparameters.batch_size, range(spec.hyperparameters.n_epochs)
+
+    def tokens(batch: Sequence[int]) -> int:
+        return int(data.tokens[batch].sum())
+
+    def measured(batch: Sequence[int]) -> float:
+        started = time.perf_counter()
+        learn(data.read(batch))
+        return time.perf_counter() - started
+
+    measured(max((b for epoch in epochs for b in batches(len(data), size, seed=spec.seed, epoch=epoch)), key=tokens))
+    sorted_batches = sorted(batches(len(data), size, seed=spec.seed, epoch=0), key=tokens)
+    seconds, seen = 0.0, 0
+    for place in PLACES:
+        batch = sorted_batches[int(place * len(sorted_batches))]
+        seconds, seen = seconds + measured(batch), seen + tokens(batch)
+        if seconds > ENOUGH_S:
+            break
+    return seconds / seen * int(data.tokens.sum()) * len(epochs)
+
+
+def validation_seconds(policy: Policy, objective: Objective, samples: Sequence[Sample], count: int) -> float:
+    """Seconds of measuring `count` samples such as these."""
+    started = time.perf_counter()
+    objective(policy, samples, learn=False)
+    return (time.perf_counter() - started) / max(1, len(samples)) * count

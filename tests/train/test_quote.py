@@ -1,0 +1,76 @@
+"""The quote: measured on the run's own batches, the heaviest first, and nothing of the run changed."""
+
+import pytest
+
+from luthier.core.errors import JobFailed
+from luthier.core.run import Hyperparameters
+from luthier.train import loop, policy, quote
+from luthier.train.dataset import batches
+from luthier.train.journal import Fence
+from luthier.train.loop import train
+from tests.tiny import chat_line, make_run
+
+CHATS = [chat_line(f"question {i}", "a longer answer " * (i % 4) + f"ansir {i}") for i in range(12)]
+TWO_EPOCHS = Hyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=1.0, learning_rate=0.02)
+
+
+def trained(path, base):
+    run = make_run(path, base, CHATS, hyperparameters=TWO_EPOCHS)
+    run.validation.write_text("\n".join(CHATS[:3]))
+    assert train(run, Fence(run, 0), lambda: False)
+    return run
+
+
+def said(run, kind):
+    return next(event.data for event, _ in run.read_events() if event.kind == kind)
+
+
+def test_it_stands_before_the_first_step_and_beside_it_what_was(tmp_path, base):
+    run = trained(tmp_path / "run", base)
+    assert [event.kind for event, _ in run.read_events()][:3] == ["started", "quote", "metrics"]
+    quoted, actual = said(run, "quote"), said(run, "finished")
+    assert quoted["trained_tokens"] == actual["trained_tokens"]
+    assert quoted["peak_memory_bytes"] == pytest.approx(actual["peak_memory_bytes"], rel=0.1)
+    assert quoted["seconds"] > 0
+    assert actual["seconds"] > 0
+
+
+def test_measured_steps_change_no_byte(tmp_path, base, monkeypatch):
+    quoted = trained(tmp_path / "quoted", base)
+    monkeypatch.setattr(loop, "_quote", lambda *_: {})
+    plain = trained(tmp_path / "plain", base)
+    for name in ("adapter/adapter_model.safetensors", "metrics.csv", "probe.json"):
+        assert (quoted.path / name).read_bytes() == (plain.path / name).read_bytes()
+
+
+def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path, base, monkeypatch):
+    """A clock that goes on by a millisecond a token."""
+    now, learnt = 0.0, []
+    run = make_run(tmp_path / "run", base, CHATS, hyperparameters=TWO_EPOCHS)
+    spec = run.read_spec()
+    data = loop._training_data(run, spec, base, loop.Rows(base, spec.context_tokens))
+
+    def learn(samples):
+        nonlocal now
+        learnt.append(sum(len(row.ids) for sample in samples for row in sample.rows))
+        now += learnt[-1] / 1000
+
+    monkeypatch.setattr(quote.time, "perf_counter", lambda: now)
+    assert quote.steps_seconds(data, spec, learn) == pytest.approx(2 * data.tokens.sum() / 1000)
+    every = [b for epoch in (0, 1) for b in batches(12, 4, seed=spec.seed, epoch=epoch)]
+    assert learnt[0] == max(int(data.tokens[batch].sum()) for batch in every)
+
+
+@pytest.mark.parametrize(
+    ("memory", "what"),
+    [
+        (1_000, "A base model of up to 0.0 billion parameters would fit"),
+        (400_000, "Examples of up to 50 tokens would fit, or a smaller base model"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_is_loaded(tmp_path, base, monkeypatch, memory, what):
+    monkeypatch.setattr(policy, "memory_bytes", lambda _: memory)
+    monkeypatch.setattr(loop, "load_policy", None)
+    run = make_run(tmp_path / "run", base, CHATS, hyperparameters=TWO_EPOCHS)
+    with pytest.raises(JobFailed, match=what):
+        train(run, Fence(run, 0), lambda: False)
