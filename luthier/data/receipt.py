@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -89,10 +89,12 @@ def check(
     receipt: Path | None = None,
     seen: Seen | None = None,
     leaks_from: Seen | None = None,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Validate a whole file and count its tokens; with `receipt`, write that file too, complete when its name appears.
 
-    `seen` is filled with the file's lines; `leaks_from` are those of the training file.
+    `seen` is filled with the file's lines; `leaks_from` are those of the training file. `go_on`, called for each line,
+    raises what is to end it.
     Errors: `JobFailed` for the first thing wrong, or when nothing in the file can be learnt.
     """
     from luthier.data.rows import Rows  # numpy and tokenizers, which a server does without until then
@@ -100,6 +102,7 @@ def check(
     summary, first_reason = Summary(), ""
     with _written(receipt) as out:
         for line in read_lines(file, Rows(base, context_tokens), method, seen or Seen(), leaks_from):
+            go_on()
             out.write(json.dumps(asdict(line)) + "\n")
             summary = summary.plus(line)
             first_reason = first_reason or (f"Example {line.line}: {line.reason}" if line.dropped else "")

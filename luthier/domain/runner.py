@@ -115,9 +115,15 @@ class Runner:
             held.fail(JobFailed(f"The job failed due to an internal error: {error!r}", code="server_error"))
 
     def _validate(self, held: Held) -> None:
+        def go_on() -> None:
+            held.beat()
+            if self._stopping.is_set():
+                held.release()
+                raise LeaseLost
+
         platform = self._platform
         with held.kept_alive():
-            found = validate(held.job, held.run, platform.database, platform.blobs, platform.bases)
+            found = validate(held.job, held.run, platform.database, platform.blobs, platform.bases, go_on=go_on)
         queued = NewEvent("queued", "Files validated, moving job to queued state")
         held.move(
             "validating_files",

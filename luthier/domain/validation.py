@@ -6,6 +6,7 @@ Knows no trainer and no lease. Doing it twice does no harm: everything is writte
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,8 +34,10 @@ class Validated:
     said: list[NewEvent]
 
 
-def validate(job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: Bases) -> Validated:
-    """Check the job's files and write everything that its trainer needs.
+def validate(
+    job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: Bases, go_on: Callable[[], None]
+) -> Validated:
+    """Check the job's files and write everything that its trainer needs. `go_on`, called often, raises what ends it.
 
     Errors: `JobFailed` for files that will not do; `Unavailable` for a base model that cannot be had.
     """
@@ -50,12 +53,12 @@ def validate(job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: 
         validation_sha256, others = hold_out(job, run), "held-out lines"
     named = DataFile(run.training, "training", training.id)
     seen = Seen()
-    summary = check(named, base, job.method, context_tokens, receipt=run.receipt, seen=seen)
+    summary = check(named, base, job.method, context_tokens, receipt=run.receipt, seen=seen, go_on=go_on)
     said = _told("training", "training file", summary, context_tokens)
     if validation_sha256 is not None:
         named = DataFile(run.validation, "validation", job.validation_file or training.id)
         receipt = run.validation_receipt
-        checked = check(named, base, job.method, context_tokens, receipt=receipt, leaks_from=seen)
+        checked = check(named, base, job.method, context_tokens, receipt=receipt, leaks_from=seen, go_on=go_on)
         said += _told("validation", others, checked, context_tokens)
     resolved = hyper.resolve(
         examples=summary.examples,

@@ -119,3 +119,19 @@ def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path, base, monk
 
     small, large = peak(32), peak(160)
     assert large - small < 0.5 * 128 * 4000  # what the other lines say is not held
+
+
+def test_a_check_that_is_ended_leaves_no_receipt(tmp_path, base):
+    path, lines = tmp_path / "chats.jsonl", iter(range(3))
+    path.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 20)
+
+    class Interrupted(Exception):
+        pass
+
+    def go_on():
+        if next(lines, None) is None:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        check(DataFile(path), base, "supervised", 100, receipt=tmp_path / "receipt.jsonl", go_on=go_on)
+    assert not (tmp_path / "receipt.jsonl").exists()

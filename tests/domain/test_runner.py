@@ -1,3 +1,4 @@
+import threading
 import time
 from unittest.mock import Mock
 
@@ -5,6 +6,7 @@ import pytest
 
 from luthier.core.errors import DatabaseAway, JobFailed
 from luthier.domain.alive import Sign
+from luthier.domain.held import LeaseLost
 from luthier.store import jobs
 from tests.conftest import serving
 from tests.contract import objects
@@ -15,7 +17,7 @@ def test_a_job_outlives_a_database_that_was_away(tmp_path, monkeypatch):
     """It is claimed again when its lease is over, and ends as it would have."""
     errors = iter([DatabaseAway("the connection was cut"), JobFailed("line 1 is wrong")])
 
-    def validate(*_):
+    def validate(*_, **__):
         raise next(errors)
 
     monkeypatch.setattr("luthier.domain.runner.validate", validate)
@@ -47,3 +49,28 @@ def test_what_a_killed_runner_held_is_gone_on_with_at_once(tmp_path, monkeypatch
             until(lambda: server.client.fine_tuning.jobs.retrieve(job_id).status == "failed")
     assert [path.name for path in (tmp_path / "runners").iterdir()] == ([sign.name] if alive else [])
     sign.take_down()
+
+
+@pytest.mark.parametrize("end", ["cancel", "stop"])
+def test_the_check_of_a_large_file_ends_with_its_job_and_with_the_server(tmp_path, monkeypatch, end):
+    begun, ended = threading.Event(), threading.Event()
+
+    def validate(*_, go_on):
+        begun.set()
+        deadline = time.monotonic() + 20
+        try:
+            while time.monotonic() < deadline:
+                go_on()
+                time.sleep(0.01)
+        except LeaseLost:
+            ended.set()
+            raise
+
+    monkeypatch.setattr("luthier.domain.runner.validate", validate)
+    with serving(tmp_path) as server:
+        job_id = objects.job(server)
+        assert begun.wait(20)
+        if end == "cancel":
+            server.client.fine_tuning.jobs.cancel(job_id)
+            assert ended.wait(10)
+    assert ended.is_set()
