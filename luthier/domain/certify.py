@@ -178,7 +178,7 @@ async def _cause(engine: Engine, adapter: Adapter | None, probe: Probe, toleranc
     as_base = await differences(engine, adapter, probe["rows"], "base")
     if as_base and max(as_base) <= tolerance:
         return "It answers as the base model: the adapter is not applied at all."
-    with tempfile.TemporaryDirectory(prefix="luthier-modules-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".modules-", dir=adapter.path.parent) as folder:  # where engines look
         # All at once: an engine that starts anew for an adapter then starts once for all.
         asked = [_part_is_wrong(engine, adapter, Path(folder), kind, probe, tolerance) for kind in probe["modules"]]
         wrong = [said for said in await asyncio.gather(*asked) if said]

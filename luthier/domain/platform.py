@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from luthier.core.errors import InvalidRequest
 from luthier.core.projects import Project
 from luthier.core.settings import Settings
 from luthier.domain import keys
@@ -54,7 +55,16 @@ def open_platform(settings: Settings) -> Platform:
     if first_key is not None:
         _write_private(settings.key_file, first_key)
     bases = Bases(settings.cache, settings.bases, settings.added_bases)
-    engines = EnginePool(settings.engine, bases.get)
+    if strange := set(settings.engines) - set(bases.names()):
+        known = ", ".join(bases.names())
+        raise InvalidRequest(f"setting engines: no base model is named {', '.join(sorted(strange))}; known are {known}")
+    engines = EnginePool(
+        settings.engine,
+        bases.get,
+        engines=settings.engines,
+        adapters=settings.runs,
+        vllm_api_key=settings.vllm_api_key,
+    )
     return Platform(settings, database, Blobs(settings.blobs), bases, engines, project, first_key)
 
 

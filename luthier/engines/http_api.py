@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -30,13 +32,18 @@ class HttpApi:
     streamed token took half as much CPU again.
     """
 
-    def __init__(self, base_url: str, api_key: str, *, name: str) -> None:
+    def __init__(self, base_url: str, api_key: str, *, name: str, socket: Path | None = None) -> None:
         self._name = name
+        self._socket = socket  # a file to talk through, not the network
         self._base_url = base_url
         self._headers = {"authorization": f"Bearer {api_key}", "content-type": "application/json"}
         self._opened: aiohttp.ClientSession | None = None
 
-    async def post(self, path: str, body: JsonObject) -> JsonObject:
+    async def get(self, path: str) -> JsonObject:
+        """What is there. Errors as in `post`."""
+        return await self.post(path, None)
+
+    async def post(self, path: str, body: JsonObject | None) -> JsonObject:
         """The answer. Errors: `InvalidRequest` in the server's words, `RateLimited`, `Unreachable`, `Unavailable`."""
         try:
             async with self._asking(path, body) as response:
@@ -67,14 +74,17 @@ class HttpApi:
         if self._opened is not None:
             await self._opened.close()
 
-    def _asking(self, path: str, body: JsonObject) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    def _asking(self, path: str, body: JsonObject | None) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._opened is None:  # made here, for it belongs to the loop that runs
+            socket = self._socket
+            connector = functools.partial(aiohttp.UnixConnector, str(socket)) if socket else aiohttp.TCPConnector
             self._opened = aiohttp.ClientSession(
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                connector=connector(limit=0, force_close=True),
             )
-        return self._opened.post(self._base_url + path, data=json.dumps(body).encode())
+        url = self._base_url + path
+        return self._opened.get(url) if body is None else self._opened.post(url, data=json.dumps(body).encode())
 
     def _answer(self, status: int, content: bytes, headers: Mapping[str, str]) -> JsonObject:
         try:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.core.machine import memory_bytes
 from luthier.data.base_folder import BaseFolder
-from luthier.data.template import ChatTemplate
-from luthier.engines import llamacpp_bodies as bodies
-from luthier.engines import llamacpp_text as texts
-from luthier.engines.base import Adapter, Endpoint
+from luthier.engines.base import Adapter
+from luthier.engines.completing import Completing
 from luthier.engines.gguf_header import GgufHeader, read_header
-from luthier.engines.llamacpp_asking import Asker, Question, Wire
+from luthier.engines.llamacpp_asking import FleetAsker
 from luthier.engines.llamacpp_fleet import Fleet, Plan
-from luthier.engines.tool_calls import notation_of
 
 FEW_SLOTS: Final = 4
 MANY_SLOTS: Final = 16
@@ -37,69 +32,20 @@ def plan_for(header: GgufHeader, memory: int) -> Plan:
     return Plan(FEW_SLOTS, most, max(256, context_tokens // 256 * 256), adapter_bytes=memory // 16)
 
 
-class LlamaCpp:
+class LlamaCpp(Completing):
     """An `Engine`. Its servers start with the first request; all calls come from one event loop."""
 
     def __init__(self, base: BaseFolder, *, plan: Plan | None = None) -> None:
         header = read_header(base.gguf)
         plan = plan or plan_for(header, memory_bytes())
-        self._template = ChatTemplate.of(base)
-        self._notation = notation_of(base.template.read_text() if self._template.knows_tools else "")
         self._fleet = Fleet(base.gguf, header, plan)
-        self._asker = Asker(self._fleet)
+        super().__init__(base, FleetAsker(self._fleet))
         embedding = Plan(FEW_SLOTS, FEW_SLOTS, min(plan.context_tokens, EMBEDDED_TOKENS), 0)
         self._embedding_fleet = Fleet(base.gguf, header, embedding, embeds=True)
-        self._embedder = Asker(self._embedding_fleet)
-
-    async def answer(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> JsonObject:
-        match endpoint:
-            case "chat/completions":
-                return await self._chat(body, adapter)
-            case "completions":
-                return await texts.answer(self._asker, body, adapter)
-            case "embeddings":
-                return await self._embed(body, adapter)
-
-    async def stream(
-        self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None
-    ) -> AsyncGenerator[JsonObject, None]:
-        chunks = self._chunks if endpoint == "chat/completions" else self._text_chunks
-        async with aclosing(chunks(body, adapter)) as answer:
-            async for chunk in answer:
-                yield chunk
-
-    async def tokenize(self, body: JsonObject, adapter: Adapter | None) -> list[int]:
-        prompt, _ = bodies.rendered(body, self._template)
-        return await texts.ids_of(self._asker, prompt, adapter)
+        self._embedder = FleetAsker(self._embedding_fleet)
 
     async def close(self) -> None:
         await asyncio.gather(self._fleet.close(), self._embedding_fleet.close())
-
-    async def _chat(self, body: JsonObject, adapter: Adapter | None) -> JsonObject:
-        chat, question = self._question(body)
-        choices, used = await self._asker.ask([question], adapter)
-        answered = [bodies.ChatReader(chat, choice["index"]).message(choice) for choice in choices]
-        return {"choices": list(answered), "usage": bodies.usage(used, 1)}
-
-    async def _chunks(self, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
-        chat, question = self._question(body)
-        readers = [bodies.ChatReader(chat, index) for index in range(question.count)]
-        used: list[Wire] = []
-        async with aclosing(self._asker.stream([question], adapter)) as pieces:
-            async for choice, usage in pieces:
-                for delta in readers[choice["index"]].deltas(choice):
-                    yield {"choices": [delta]}
-                if usage:
-                    used.append(usage)
-        yield {"choices": [], "usage": bodies.usage(used, 1)}
-
-    def _text_chunks(self, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
-        return texts.chunks(self._asker, body, adapter)
-
-    def _question(self, body: JsonObject) -> tuple[bodies.Chat, Question]:
-        chat = bodies.chat(body, self._template, self._notation)
-        count = body.get("n")
-        return chat, Question(chat.body, count if isinstance(count, int) else 1)
 
     async def _embed(self, body: JsonObject, adapter: Adapter | None) -> JsonObject:
         if adapter is not None:

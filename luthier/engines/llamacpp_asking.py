@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final
 
 from luthier.core.json import Json, JsonObject
+from luthier.engines.asking import Question, Wire
 from luthier.engines.base import Adapter
 from luthier.engines.http_api import Unreachable
 from luthier.engines.llamacpp_fleet import Fleet
@@ -15,21 +15,9 @@ from luthier.engines.merging import all_of, merged
 
 COMPLETIONS: Final = "/v1/completions"
 
-Wire = dict[str, Any]
-"""llama.cpp's JSON, taken as it comes: child and parent are of one version."""
 
-
-@dataclass(frozen=True)
-class Question:
-    """A completion body wanted `count` times over; its choices are numbered from `first` on."""
-
-    body: JsonObject
-    count: int = 1
-    first: int = 0
-
-
-class Asker:
-    """Asks the fleet's servers. A server that takes no request is replaced, and the request sent once more."""
+class FleetAsker:
+    """An `Asker` of the fleet. A server that takes no request is replaced, and the request sent once more."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -87,6 +75,16 @@ class Asker:
                 self._fleet.report_lost(place)
         async with self._fleet.place(adapter) as place:
             return await place.api.post(path, {**body, "lora": place.lora})
+
+    async def ids_of(self, text: str, adapter: Adapter | None) -> list[int]:
+        """The tokens that llama.cpp makes of a prompt."""
+        answer = await self.post("/tokenize", {"content": text, "add_special": True, "parse_special": True}, adapter)
+        ids: Any = answer["tokens"]
+        return list(ids)
+
+    async def text_of(self, ids: list[int], adapter: Adapter | None) -> str:
+        """The text of tokens."""
+        return str((await self.post("/detokenize", {"tokens": list(ids)}, adapter))["content"])
 
     async def _events(self, question: Question, adapter: Adapter | None) -> AsyncGenerator[Wire, None]:
         asked: dict[str, Json] = {**question.body, "n": question.count, "stream": True}

@@ -19,7 +19,7 @@ SLOW_SERVER = """
 from luthier.cli.main import app
 from luthier.engines import pool
 from luthier.engines.echo import Echo
-pool.FACTORIES["echo"] = lambda _base, _folder_of: Echo(pause_s=0.1)
+pool.FACTORIES["echo"] = lambda _wanted: Echo(pause_s=0.1)
 app()
 """
 

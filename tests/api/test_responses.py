@@ -168,7 +168,7 @@ def test_compacting_is_refused_by_name(client):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    FACTORIES["dawdling"] = lambda _base, _folder_of: Dawdling()
+    FACTORIES["dawdling"] = lambda _wanted: Dawdling()
     with serving(tmp_path_factory.mktemp("data"), engine="dawdling") as running:
         yield running
     del FACTORIES["dawdling"]

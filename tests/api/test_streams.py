@@ -44,7 +44,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def slow(engine, tmp_path_factory):
-    FACTORIES["slow"] = lambda _base, _folder_of: engine
+    FACTORIES["slow"] = lambda _wanted: engine
     with serving(tmp_path_factory.mktemp("data"), engine="slow") as running:
         yield running
     del FACTORIES["slow"]

@@ -170,7 +170,7 @@ def test_a_child_that_died_is_replaced(base, run):
     async def story():
         engine = LlamaCpp(base, plan=PLAN)
         before = await engine.answer("chat/completions", HELLO, None)
-        os.kill(engine._fleet._current.server._process.pid, signal.SIGKILL)
+        os.kill(engine._fleet._current.server.pid, signal.SIGKILL)
         after = await engine.answer("chat/completions", HELLO, None)
         await engine.close()
         return before, after
@@ -185,7 +185,7 @@ def test_a_child_dies_with_its_parent(base):
         "from luthier.engines.llamacpp_process import LlamaServer\n"
         "async def main():\n"
         "    server = await LlamaServer.start(sys.argv[1], [], slots=1, context_tokens=256)\n"
-        "    print(server._process.pid, flush=True)\n"
+        "    print(server.pid, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )

@@ -1,4 +1,4 @@
-"""Legacy completions on llama.cpp: several prompts, `best_of`, `echo`, log-probabilities of the prompt itself."""
+"""Legacy completions: several prompts, `best_of`, `echo`, log-probabilities of the prompt itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from luthier.core.json import Json, JsonObject
-from luthier.engines import llamacpp_bodies as bodies
+from luthier.engines import bodies
+from luthier.engines.asking import Asker, Question, Wire
 from luthier.engines.base import Adapter
-from luthier.engines.llamacpp_asking import Asker, Question, Wire
 
 CERTAIN: Final = 1e4  # added to a logit: no other token is ever so likely
 
@@ -115,18 +115,18 @@ class _Echo:
 
 
 async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter | None) -> _Echo:
-    text = prompt if isinstance(prompt, str) else await _text_of(asker, prompt, adapter)
+    text = prompt if isinstance(prompt, str) else await asker.text_of(prompt, adapter)
     if top is None:
         return _Echo(text, None)
-    ids = await ids_of(asker, prompt, adapter) if isinstance(prompt, str) else prompt
+    ids = await asker.ids_of(prompt, adapter) if isinstance(prompt, str) else prompt
     return _Echo(text, {"content": await _score(asker, ids, top, adapter)})
 
 
 async def _score(asker: Asker, ids: list[int], top: int, adapter: Adapter | None) -> list[Wire]:
-    """Log-probabilities of given tokens; the first has none. llama.cpp tells how likely it thought what it said before
-    any bias, so it is made to say each token by a bias. The prompt so far is in its cache: a token costs one step.
+    """Log-probabilities of given tokens; the first has none. Engines tell how likely they thought what they said before
+    any bias, so they are made to say each token by a bias. The prompt so far is in their cache: a token costs one step.
     """
-    scored: list[Wire] = [{"token": await _text_of(asker, ids[:1], adapter), "logprob": None, "top_logprobs": []}]
+    scored: list[Wire] = [{"token": await asker.text_of(ids[:1], adapter), "logprob": None, "top_logprobs": []}]
     for at in range(1, len(ids)):
         body: JsonObject = {
             "prompt": list(ids[:at]),
@@ -146,17 +146,6 @@ def _with_echo(echoed: _Echo, choice: Wire, top: int) -> JsonObject | None:
     return bodies.text_logprobs({"content": [*before, *said]}, 0, top)
 
 
-async def ids_of(asker: Asker, text: str, adapter: Adapter | None) -> list[int]:
-    """The tokens that llama.cpp makes of a prompt."""
-    answer = await asker.post("/tokenize", {"content": text, "add_special": True, "parse_special": True}, adapter)
-    ids: Any = answer["tokens"]
-    return list(ids)
-
-
-async def _text_of(asker: Asker, ids: list[int], adapter: Adapter | None) -> str:
-    return str((await asker.post("/detokenize", {"tokens": list(ids)}, adapter))["content"])
-
-
 async def _unused(asker: Asker, prompt: Prompt, adapter: Adapter | None) -> Wire:
-    ids = await ids_of(asker, prompt, adapter) if isinstance(prompt, str) else prompt
+    ids = await asker.ids_of(prompt, adapter) if isinstance(prompt, str) else prompt
     return {"prompt_tokens": len(ids), "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}

@@ -1,7 +1,7 @@
 """OpenAI's request bodies as llama.cpp's completion bodies, and its answers as OpenAI's. Knows no process.
 
-Chats are rendered here, by the same code as for training, and go to llama.cpp as plain text: what is served is what
-was trained, whatever llama.cpp's own reading of the template would be.
+Chats are rendered here, by the same code as for training, and go to the engine as plain text: what is served is what
+was trained, whatever the engine's own reading of the template would be.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.data.template import ChatTemplate
+from luthier.engines.asking import Wire
 from luthier.engines.json_schema import check_schema, json_rule
-from luthier.engines.llamacpp_asking import Wire
 from luthier.engines.tool_calls import CallReader, Notation, calling_grammar
 
 _PASSED: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
