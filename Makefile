@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve lock bench-train bench-store chaos audit test-services test-graders test-vllm bench-vllm
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve bench-streams lock bench-train bench-store chaos audit test-services test-graders test-vllm bench-vllm
 
 install: $(STAMP)
 
@@ -135,6 +135,10 @@ bench-serve: install
 # The same of vLLM's CPU build, and against its bare server.
 bench-vllm: install .venv-vllm/.installed
 	$(BIN)/python -m benchmarks.serve_adapters --vllm .venv-vllm
+
+# Under a minute: 500 streams open at once, with the echo engine.
+bench-streams: install
+	$(BIN)/python -m benchmarks.streams
 
 lock:
 	$(PYTHON) tools/lock.py

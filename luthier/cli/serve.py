@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import resource
 import socket
 import ssl
 import subprocess
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from luthier.core.settings import Settings
 
 Data = Annotated[Path | None, typer.Option(help="Data folder.", show_default="~/.luthier")]
+OPEN_FILES: Final = 10_000
 GRACE_S: Final = 60  # what answers under way get to end when the server is told to stop; told again it stops at once
 
 
@@ -45,6 +47,7 @@ def serve(
     check_exposure(settings)
     listener = _listen(settings)
     logs.configure()
+    _open_many_files()
     os.umask(0o077)  # whatever is written here and by children is for nobody else to read
     settings = replace(settings, port=listener.getsockname()[1])
     migrate_apart(settings)
@@ -211,6 +214,13 @@ def pull_base(settings: Settings, name: str) -> Path:
         return bases.get(name).path
     with pull_bar() as bar:
         return bases.pull(name, bar).path
+
+
+def _open_many_files() -> None:
+    """A stream takes a descriptor, and another one to its engine; shells and services give 1,024, or 256."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -179,7 +179,7 @@ def templates(_: Path) -> Target:
 
 
 def headers(folder: Path) -> Target:
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "mutated.gguf"
     writer = GGUFWriter(path, "llama")
     for add in (writer.add_block_count, writer.add_context_length, writer.add_embedding_length, writer.add_head_count):
