@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from luthier.core.settings import Settings
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder.", show_default="~/.luthier")]
 
@@ -35,10 +38,9 @@ def backup(
 ) -> None:
     """Copy database, files, models and keys into DIR; the server may run. DIR holds secrets: keep it as safe."""
     from luthier.cli.display import say
-    from luthier.core.settings import load
     from luthier.domain.backup import backup as copy
 
-    rows = copy(load(data=data), folder)
+    rows = copy(_settings(data), folder)
     say(f"{rows:,} rows and all that belongs to them are in {folder}; back again by: luthier restore {folder}")
 
 
@@ -56,15 +58,21 @@ def restore(
 
 
 def migrate(
-    to: Annotated[str, typer.Option(help="A version of the tables, or base for none.", show_default="newest")] = "head",
+    to: Annotated[str, typer.Option(help="A version of the tables.", show_default="newest")] = "head",
     data: Data = None,
 ) -> None:
     """Bring the tables to this version, as the server does when it starts; or, with it stopped, to an older one."""
     from luthier.cli.display import say
-    from luthier.core.settings import load
+    from luthier.core.errors import Conflict, InvalidRequest
+    from luthier.domain.alive import living
     from luthier.store.database import Database
 
-    with contextlib.closing(Database(load(data=data).database)) as database:
+    settings = _settings(data)
+    if to == "base":
+        raise InvalidRequest("before the first version there are no tables: to delete everything, delete them yourself")
+    if to != "head" and living(settings.data / "runners"):
+        raise Conflict(f"a server works on {settings.data}; stop it first")
+    with contextlib.closing(Database(settings.database)) as database:
         database.migrate(to)
         say(f"tables of version {database.version().found or 'none'}")
 
@@ -72,13 +80,25 @@ def migrate(
 def rotate_secrets(data: Data = None) -> None:
     """Encrypt the stored secrets by a new key; the server may run."""
     from luthier.cli.display import say
-    from luthier.core.settings import load
     from luthier.store import webhooks
     from luthier.store.database import Database
     from luthier.store.secrets import Secrets
 
-    settings = load(data=data)
+    settings = _settings(data)
     secrets = Secrets(settings.secret_keys)
     secrets.add_key()
     with contextlib.closing(Database(settings.database, secrets)) as database:
-        say(f"{webhooks.encrypt_again(database)} secrets encrypted by a new key in {settings.secret_keys}")
+        say(f"{webhooks.encrypt_again(database)} secret(s) encrypted by a new key in {settings.secret_keys}")
+
+
+def _settings(data: Path | None) -> Settings:
+    """The settings of a server that was started. Errors: `InvalidRequest` when its data folder is not there."""
+    from luthier.core.errors import InvalidRequest
+    from luthier.core.settings import load
+
+    settings = load(data=data)
+    if not settings.data.is_dir():
+        raise InvalidRequest(
+            f"there is no data folder {settings.data}; start the server once (luthier serve), or give another by --data"
+        )
+    return settings

@@ -26,7 +26,7 @@ def create_key(
         list[str] | None,
         typer.Option(help="read, tune, infer or admin; may be repeated.", show_default="read, tune, infer"),
     ] = None,
-    days: Annotated[int | None, typer.Option(help="Days until it expires.", show_default="never")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires.", show_default="never")] = None,
 ) -> None:
     """Make a key, and print it: it is shown this once."""
     from luthier.cli.display import say

@@ -5,7 +5,6 @@ So a server that was killed and is back need not wait until its old leases are o
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import socket
@@ -37,7 +36,22 @@ class Sign:
 def killed(folder: Path) -> Iterator[str]:
     """Names of those that ended without a word. Each is told again until its caller asks for the next one."""
     for path in folder.glob("[!.]*"):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open() as sign:  # gone, or alive
-            fcntl.flock(sign, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _lives(path):
             yield path.name
-            path.unlink()
+            path.unlink(missing_ok=True)
+
+
+def living(folder: Path) -> list[str]:
+    """Names of those that are at work."""
+    return [path.name for path in folder.glob("[!.]*") if _lives(path)]
+
+
+def _lives(path: Path) -> bool:
+    try:
+        with path.open() as sign:
+            fcntl.flock(sign, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False

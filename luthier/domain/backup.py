@@ -36,13 +36,21 @@ def backup(settings: Settings, folder: Path) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(f"{folder} is not empty; give a new folder for each backup")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    source = Database(settings.database)
-    with contextlib.closing(source):
-        for _ in range(UNHELD_TRIES):
-            with contextlib.suppress(NotFound):
-                return _copy_all(source, settings, folder)
-        with consistency.held(source):
+    try:
+        with contextlib.closing(Database(settings.database)) as source:
+            return _copy(source, settings, folder)
+    except BaseException:  # half a backup is none, and would stand in the way of the next
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+
+
+def _copy(source: Database, settings: Settings, folder: Path) -> int:
+    for _ in range(UNHELD_TRIES):
+        with contextlib.suppress(NotFound):
             return _copy_all(source, settings, folder)
+    with consistency.held(source):
+        return _copy_all(source, settings, folder)
 
 
 def restore(settings: Settings, folder: Path) -> int:
@@ -51,7 +59,7 @@ def restore(settings: Settings, folder: Path) -> int:
     Errors: `InvalidRequest` for a folder that is no backup; `Conflict` when there is something already.
     """
     if not (folder / "luthier.db").is_file():
-        raise InvalidRequest(f"{folder} is no backup: it has no luthier.db")
+        raise InvalidRequest(f"{folder} is no backup, or one that was not finished: it has no luthier.db")
     if any((settings.data / name).exists() for name in KEY_FILES):
         raise Conflict(f"{settings.data} is in use; restore into a new data folder (--data)")
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -69,8 +77,9 @@ def restore(settings: Settings, folder: Path) -> int:
 
 
 def _copy_all(source: Database, settings: Settings, folder: Path) -> int:
-    (folder / "luthier.db").unlink(missing_ok=True)
-    with contextlib.closing(Database(f"sqlite:///{folder / 'luthier.db'}")) as target:
+    growing = folder / ".luthier.db.part"
+    growing.unlink(missing_ok=True)
+    with contextlib.closing(Database(f"sqlite:///{growing}")) as target:
         target.migrate()
         rows = copy(source, target)
         _copy_blobs(target, Blobs(settings.blobs), Blobs((folder / "blobs").absolute().as_uri()))
@@ -78,6 +87,7 @@ def _copy_all(source: Database, settings: Settings, folder: Path) -> int:
     _copy_tree(settings.added_bases, folder / "bases")
     for name in KEY_FILES:
         _copy_private(settings.data / name, folder / name)
+    growing.rename(folder / "luthier.db")  # last of all, for it makes the folder a backup
     return rows
 
 

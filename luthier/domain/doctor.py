@@ -34,6 +34,8 @@ def examine(settings: Settings, *, deep: bool) -> Iterator[Finding]:
     """Look at everything; `deep` reads every byte that is kept, too."""
     yield from _folder(settings)
     yield from _engine(settings)
+    if not settings.data.is_dir():
+        return
     database = Database(settings.database)
     with contextlib.closing(database):
         try:

@@ -112,7 +112,11 @@ class Database:
         with self.transaction() as connection:
             self.one_at_a_time(connection, MIGRATIONS_RUN)  # two servers may start at once
             config = migrations(connection)
-            done = ScriptDirectory.from_config(config).iterate_revisions(_at(connection) or "base", "base")
+            scripts = ScriptDirectory.from_config(config)
+            known = sorted(step.revision for step in scripts.walk_revisions())
+            if revision not in ("head", "base", *known):
+                raise InvalidRequest(f"there is no version {revision} of the tables; known are {', '.join(known)}")
+            done = scripts.iterate_revisions(_at(connection) or "base", "base")
             older = revision == "base" or revision in {step.revision for step in done}
             (command.downgrade if older else command.upgrade)(config, revision)
 

@@ -130,3 +130,15 @@ def test_the_doctor_finds_what_was_broken(server, model, tmp_path):
     found = " ".join(f.words for f in wrong(settings))
     for words in (blobs[0].name, blobs[1].name, "other users", "its adapter is gone", "succeeded without a model"):
         assert words in found
+
+
+def test_half_a_backup_is_none(server, model, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(backing, "_copy_runs", fail)
+    with pytest.raises(OSError, match="No space"):
+        backup(server.platform.settings, tmp_path / "backup")
+    assert list((tmp_path / "backup").iterdir()) == []
+    monkeypatch.undo()
+    assert backup(server.platform.settings, tmp_path / "backup") > 0
