@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve bench-streams lock bench-train bench-store chaos audit test-services test-graders test-vllm bench-vllm
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve bench-streams lock bench-train bench-store bench-quote chaos audit test-services test-graders test-vllm bench-vllm
 
 install: $(STAMP)
 
@@ -139,6 +139,10 @@ bench-vllm: install .venv-vllm/.installed
 # Under a minute: 500 streams open at once, with the echo engine.
 bench-streams: install
 	$(BIN)/python -m benchmarks.streams
+
+# Six minutes: quoted against actual time and memory of three jobs. `make bench-quote QUOTES=turns`: that one.
+bench-quote: install
+	$(BIN)/python -m benchmarks.quote $(QUOTES)
 
 lock:
 	$(PYTHON) tools/lock.py

@@ -16,6 +16,7 @@ from luthier.cli.display import CONSOLE, hint, say, table
 from luthier.cli.report import print_table
 from luthier.core.errors import InvalidRequest
 from luthier.core.prices import price_of, request_cost
+from luthier.core.quotes import duration
 from luthier.core.settings import load
 from luthier.core.states import FINAL
 from luthier.core.verdict import measures
@@ -65,7 +66,10 @@ def advise_aloud(client: OpenAI, file: Path, base: str, prompt: str | None) -> N
         client.files.delete(uploaded.id)
     every = len(share.examples) + len(share.rows)
     cost = tokens / len(part) * every * price_of(model, load().prices).training / 1e6
-    say(f"\nTuned on {len(part)} of {every} examples, and deleted again. Training on all costs about ${cost:.3f}:")
+    quote = (job.model_extra or {}).get("quote")  # OpenAI's jobs have none
+    takes = f" and takes about {duration(quote['actual']['seconds'] / len(part) * every)}" if quote else ""
+    say(f"\nTuned on {len(part)} of {every} examples, and deleted again.")
+    say(f"Training on all costs about ${cost:.3f}{takes}:")
     say(f"  luthier tune {file}")
 
 
