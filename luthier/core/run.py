@@ -99,7 +99,8 @@ class RunEvent:
     """One line of `events.jsonl`. `(kind, step)` names it: a resumed trainer may say the same thing twice.
 
     data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; quote {seconds,
-    peak_memory_bytes, trained_tokens}: what is to come; metrics {step, total_steps, elapsed_seconds, train_loss,
+    peak_memory_bytes, trained_tokens, row_seconds (of a row through the model)}: what is to come;
+    metrics {step, total_steps, elapsed_seconds, train_loss,
     train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy,
     tokens_seen, tokens_computed, tokens_per_second, matmul_share (of what the machine multiplies at best); absent where
     not measured}; checkpoint {step, + its metrics};

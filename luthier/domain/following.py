@@ -15,16 +15,21 @@ LAST_EPOCHS: Final = 3  # whose ends stay usable, as at OpenAI; and the best one
 
 
 class EventReader:
-    """Passes a run's events on to the job, each once. `publishing_s`: what comes after the trainer takes as long."""
+    """Passes a run's events on to the job, each once.
 
-    def __init__(self, held: Held, publishing_s: float) -> None:
+    What comes after the trainer takes as long as so many rows through its model: `publishing_rows`.
+    """
+
+    def __init__(self, held: Held, publishing_rows: float) -> None:
         self._held = held
-        self._publishing_s = publishing_s
+        self._publishing_rows = publishing_rows
+        self._publishing_s = 0.0
         self._offset = 0
         self._quoted_s = 0.0
         self._steps_per_epoch = 0
         self._best: RunEvent | None = None  # the epoch's end with the lowest validation loss
         self.step = 0  # the last one that the trainer told of
+        self.row_s = 0.0
         self.finished: RunEvent | None = None
         self.failure: JobFailed | None = None
 
@@ -59,6 +64,8 @@ class EventReader:
             case "quote":
                 quoted = progress.takes_of(held.job, event, held.platform.settings.prices)
                 self._quoted_s = quoted.seconds
+                self.row_s = float(str(event.data["row_seconds"]))
+                self._publishing_s = self._publishing_rows * self.row_s
                 if held.job.quote is None:  # it stands as it was given
                     held.quote(replace(quoted, seconds=quoted.seconds + self._publishing_s))
             case "metrics":

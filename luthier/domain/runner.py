@@ -18,7 +18,7 @@ from luthier.compute.base import Compute
 from luthier.compute.registry import make_compute
 from luthier.core.errors import DatabaseAway, JobFailed, LuthierError
 from luthier.core.jobs import Job, NewEvent
-from luthier.core.run import RunEvent, last_words
+from luthier.core.run import last_words
 from luthier.core.states import JobStatus
 from luthier.domain.alive import Sign, killed
 from luthier.domain.following import EventReader
@@ -30,7 +30,7 @@ from luthier.domain.validation import public_hyperparameters, validate
 from luthier.store import jobs
 
 POLL_S: Final = 0.1
-PUBLISHING_S: Final = 10.0  # from a trainer's end to its job's, before the first was seen; then as the last
+PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
 MOST_DEATHS: Final = 3  # of a trainer without a step between them
 REST: Final = 20  # times as long as a look at the whole queue took
 
@@ -47,7 +47,7 @@ class Runner:
         self._signs = platform.settings.data / "runners"
         self._sign = Sign(self._signs)
         self._look_again_at = 0.0
-        self._publishing_s = PUBLISHING_S
+        self._publishing_rows = PUBLISHING_ROWS  # then as the last
         self._stopping = threading.Event()
         self._news = {"validate": platform.new_job, "train": threading.Event()}
         self._threads = [
@@ -141,21 +141,23 @@ class Runner:
             self._compute.start(held.run, held.job.fence)
         with reported(held):
             try:
-                finished = self._follow(held)
+                trained = self._follow(held)
             except LeaseLost:
                 self._compute.stop(held.run)
                 raise
-        if finished is None:
+        if trained is None or trained.finished is None:
             return
         started = time.monotonic()
         with held.kept_alive():
             published = publish(held.job, held.run, self._platform, self._portal)
-        self._publishing_s = time.monotonic() - started
-        held.succeed(published, finished, self._publishing_s)
+        publishing_s = time.monotonic() - started
+        if trained.row_s:
+            self._publishing_rows = publishing_s / trained.row_s
+        held.succeed(published, trained.finished, publishing_s)
 
-    def _follow(self, held: Held) -> RunEvent | None:
-        """Pass on what the trainer says until it is done: its last word. None: paused, or we are to stop."""
-        reader, died_at, deaths = EventReader(held, self._publishing_s), 0, 0
+    def _follow(self, held: Held) -> EventReader | None:
+        """Pass on what the trainer says until it is done: all that it said. None: paused, or we are to stop."""
+        reader, died_at, deaths = EventReader(held, self._publishing_rows), 0, 0
         while True:
             held.beat()
             if held.job.paused or self._stopping.is_set():
@@ -169,13 +171,13 @@ class Runner:
             state = self._compute.poll(held.run)
             reader.forward()
             if state == "finished" and reader.finished is not None:
-                return reader.finished
+                return reader
             deaths = 0 if reader.step > died_at else deaths
             if state == "failed" and reader.failure is None and deaths < MOST_DEATHS:
                 died_at, deaths = reader.step, deaths + 1  # killed, not failed: it goes on from its last state
                 held.say(NewEvent(f"died-{died_at}", f"The trainer was killed at step {died_at}; it goes on", "warn"))
                 self._compute.start(held.run, held.job.fence)
-                reader = EventReader(held, self._publishing_s)
+                reader = EventReader(held, self._publishing_rows)
             elif state != "running":
                 raise reader.failure or JobFailed(
                     f"The trainer ended without a result. Its last words: {last_words(held.run.log)}",

@@ -26,8 +26,8 @@ from luthier.train.journal import Fence, Journal
 from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
 from luthier.train.policy import MIN_BUDGET, Policy, load_policy, require_memory
-from luthier.train.probe import PROBES, write_probe
-from luthier.train.quote import steps_seconds, validation_seconds
+from luthier.train.probe import PROBES, passes, write_probe
+from luthier.train.quote import row_seconds, steps_seconds, validation_seconds
 from luthier.train.supervised import supervised
 
 STATE_EVERY_S: Final = 5.0  # what a kill may cost
@@ -157,9 +157,11 @@ def _quote(
         parts = (1 + steps // VALIDATE_EVERY) * min(numbers.batch_size, len(validation))
         group = validation.read(range(min(VALIDATION_GROUP, len(validation))))
         seconds += validation_seconds(policy, objective, group, parts + numbers.n_epochs * len(validation))
+    each_s = row_seconds(policy, (validation or data).read(range(PROBES)))
     flat = policy.adapter.flat
     return {
-        "seconds": seconds,
+        "seconds": seconds + each_s * passes(policy),
+        "row_seconds": each_s,
         "peak_memory_bytes": peak_bytes(flat.device) + 2 * flat.nbytes,  # the optimiser's moments come with a step
         "trained_tokens": int(data.tokens.sum()) * numbers.n_epochs,
     }

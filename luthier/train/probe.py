@@ -29,6 +29,11 @@ MANY: Final = 1000  # of the likeliest tokens, among which one that is text is l
 TOKENS: Final = 4  # of each answer: enough to tell an adapter that is not applied from rounding
 
 
+def passes(policy: Policy) -> int:
+    """How often a row goes through the model for a probe."""
+    return 2 * PROBES + len(_kinds(policy))
+
+
 def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Example]], rows: Rows, template: str) -> None:
     """Write what the policy thinks of the examples."""
     probes: list[Json] = []
@@ -87,13 +92,17 @@ def _by_module(policy: Policy, ids: np.ndarray, start: int, rows: Rows) -> JsonO
     layers = policy.adapter.layers
     found: JsonObject = {}
     try:
-        for kind in sorted({name.rpartition(".")[2] for name in layers}):
+        for kind in _kinds(policy):
             for name, layer in layers.items():
                 layer.on = name.endswith("." + kind)
             found[kind] = _likeliest(policy, ids, start, rows)
     finally:
         policy.adapter.enable(True)
     return found
+
+
+def _kinds(policy: Policy) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name in policy.adapter.layers})
 
 
 def _last_answer(row: Row) -> tuple[int, int]:

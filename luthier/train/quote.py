@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import torch
+
 from luthier.core.run import RunSpec
 from luthier.train.dataset import Dataset, Sample, batches
 from luthier.train.objective import Objective
@@ -43,6 +45,15 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
         if seconds > ENOUGH_S:
             break
     return seconds / seen * int(data.tokens.sum()) * len(epochs)
+
+
+def row_seconds(policy: Policy, samples: Sequence[Sample]) -> float:
+    """Seconds that a row takes by itself, as those that the model is checked by."""
+    started = time.perf_counter()
+    with torch.no_grad():
+        for sample in samples:
+            policy.next_tokens(sample.rows[0].ids)
+    return (time.perf_counter() - started) / max(1, len(samples))
 
 
 def validation_seconds(policy: Policy, objective: Objective, samples: Sequence[Sample], count: int) -> float:
