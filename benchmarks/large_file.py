@@ -1,6 +1,6 @@
 """A large training file, from upload to the first step: how long, and how much memory server and trainer take.
 
-    python -m benchmarks.large_file [--megabytes 1024]
+    python -m benchmarks.large_file [--megabytes 1024] [--training-memory 2GB]
 
 Starts a server on a data folder of its own, uploads chats by the official client, starts a job, reads the peaks that
 the kernel keeps for the server and its children (Linux), and cancels the job after its first step.
@@ -58,7 +58,9 @@ def peaks() -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--training-memory", default="2GB")
     options = parser.parse_args()
+    os.environ["LUTHIER_TRAINING_MEMORY"] = options.training_memory
     with tempfile.TemporaryDirectory() as folder:
         path, data = Path(folder) / "chats.jsonl", Path(folder) / "data"
         examples = write_file(path, options.megabytes << 20)
@@ -83,7 +85,7 @@ def follow(client: OpenAI, path: Path, megabytes: int) -> dict[str, object]:
     job = client.fine_tuning.jobs.create(
         model="smollm2-135m-instruct",
         training_file=training_file,
-        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 4}}},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}},
     )
     stages: dict[str, float] = {}
     most: dict[str, int] = {}

@@ -77,6 +77,7 @@ class RunSpec:
     context_tokens: int
     adapter: AdapterShape = field(default_factory=AdapterShape)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    memory_bytes: int | None = None  # what the trainer may take; None: what the device has
 
     def to_json(self) -> str:
         """Stable text: the same spec gives the same bytes."""

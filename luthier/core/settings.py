@@ -44,6 +44,7 @@ class Settings:
     requests_per_minute: int = 60_000  # of a project, in one server; more than clients send unless they run wild
     retention_days: int | None = None  # how long stored chats, responses and trainers' logs are kept
     compute: str = "local"
+    training_memory: int | None = None  # bytes that a training may take
     engine: str = "llamacpp"  # or vllm:URL, vllm:FOLDER
     engines: Mapping[str, str] = field(default_factory=dict)  # of bases that another engine serves
     vllm_api_key: str = ""  # of vLLM servers that somebody else runs
@@ -152,6 +153,8 @@ def _parse(name: str, value: object) -> object:
                 return Path(str(value))
             case "port" | "requests_per_minute" | "retention_days":
                 return int(str(value))
+            case "training_memory":
+                return _bytes(str(value))
             case "webhook_private_hosts" | "behind_proxy":
                 return _boolean(value)
             case "bases":
@@ -166,6 +169,14 @@ def _parse(name: str, value: object) -> object:
                 return str(value)
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidRequest(f"setting {name}: {value!r} will not do: {error}") from error
+
+
+def _bytes(text: str) -> int:
+    """4GB, 900MB: as people say them."""
+    count, power = text.strip().upper().removesuffix("B"), {"M": 10**6, "G": 10**9}
+    if count[-1:] not in power:
+        raise ValueError("give it as 4GB, or as 900MB")
+    return int(float(count[:-1]) * power[count[-1]])
 
 
 def _boolean(value: object) -> bool:

@@ -123,7 +123,15 @@ class Runner:
 
         platform = self._platform
         with held.kept_alive():
-            found = validate(held.job, held.run, platform.database, platform.blobs, platform.bases, go_on=go_on)
+            found = validate(
+                held.job,
+                held.run,
+                platform.database,
+                platform.blobs,
+                platform.bases,
+                memory_bytes=platform.settings.training_memory,
+                go_on=go_on,
+            )
         queued = NewEvent("queued", "Files validated, moving job to queued state")
         held.move(
             "validating_files",

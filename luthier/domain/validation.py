@@ -35,10 +35,18 @@ class Validated:
 
 
 def validate(
-    job: Job, run: RunFolder, database: Database, blobs: Blobs, bases: Bases, go_on: Callable[[], None]
+    job: Job,
+    run: RunFolder,
+    database: Database,
+    blobs: Blobs,
+    bases: Bases,
+    *,
+    memory_bytes: int | None,
+    go_on: Callable[[], None],
 ) -> Validated:
-    """Check the job's files and write everything that its trainer needs. `go_on`, called often, raises what ends it.
+    """Check the job's files and write everything that its trainer needs, and what memory it may take.
 
+    `go_on`, called often, raises what is to end it.
     Errors: `JobFailed` for files that will not do; `Unavailable` for a base model that cannot be had.
     """
     run.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -69,7 +77,7 @@ def validate(
         beta=_number(job.hyperparameters.get("beta")),
         dpo=job.method == "dpo",
     )
-    _write_spec(job, run, base, resolved, context_tokens, training.sha256, validation_sha256)
+    _write_spec(job, run, base, resolved, context_tokens, memory_bytes, training.sha256, validation_sha256)
     return Validated(resolved, said)
 
 
@@ -85,6 +93,7 @@ def _write_spec(
     base: BaseFolder,
     resolved: Hyperparameters,
     context_tokens: int,
+    memory_bytes: int | None,
     training_sha256: str,
     validation_sha256: str | None,
 ) -> None:
@@ -101,6 +110,7 @@ def _write_spec(
         validation_sha256=validation_sha256,
         context_tokens=context_tokens,
         adapter=AdapterShape.of(facts.architecture),
+        memory_bytes=memory_bytes,
     )
     write_atomic(run.spec, spec.to_json().encode())
 

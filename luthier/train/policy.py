@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -26,7 +27,8 @@ from luthier.train.speed import measure_peak, product_flops
 from luthier.train.trie import Trie, build_trie
 
 MEMORY_SHARE: Final = 0.25
-MIN_BUDGET: Final = 512
+MIN_BUDGET: Final = 128
+RUNTIME_BYTES: Final = 600_000_000  # beside weights and activations: torch itself, the adapter and its optimiser
 Ids = npt.NDArray[np.int32]
 
 
@@ -41,7 +43,7 @@ class Policy:
         self._require_trie(model)
         self.adapter: Final = Adapter(model, spec.adapter, seed=spec.seed)
         self._frozen: Final = sum(layer.weight.numel() for layer in self.adapter.layers.values())
-        self.token_budget = token_budget(model)
+        self.token_budget = token_budget(model, spec)
         self.flops = 0.0  # multiplied so far with layers that are adapted and with the vocabulary, LoRA's own included
 
     @property
@@ -137,9 +139,15 @@ def load_policy(base: BaseFolder, spec: RunSpec) -> Policy:
     return Policy(model.to(device), spec)
 
 
-def token_budget(model: PreTrainedModel) -> int:
-    """Tokens whose activations fit `MEMORY_SHARE` of the device's memory."""
+def token_budget(model: PreTrainedModel, spec: RunSpec) -> int:
+    """Tokens whose activations fit `MEMORY_SHARE` of the device's memory, or what the run may take.
+
+    Of numbers that are the same at every start: sums depend on it.
+    """
     share = MEMORY_SHARE * memory_bytes(model.device)
+    if spec.memory_bytes is not None:
+        weights = sum(weight.nbytes for weight in model.parameters())
+        share = min(share, spec.memory_bytes - weights - RUNTIME_BYTES)
     return int(max(MIN_BUDGET, share // token_bytes(model.config, model.dtype)))
 
 
@@ -156,15 +164,17 @@ def require_memory(base: BaseFolder, spec: RunSpec, longest: int) -> None:
     The batch size does not matter: a batch is learnt from in parts.
     """
     device = find_device()
-    kind, memory = precision(spec.precision, device), memory_bytes(device)
+    kind = precision(spec.precision, device)
+    memory = min(memory_bytes(device), spec.memory_bytes or sys.maxsize)
     weights = base.read_facts().parameters * kind.itemsize
     each = token_bytes(AutoConfig.from_pretrained(base.hf, local_files_only=True), kind)
     if weights + longest * each <= memory:
         return
     fitting = (memory - weights) // each
+    whose = "that training_memory allows" if memory == spec.memory_bytes else "here"
     raise JobFailed(
-        f"This does not fit into the {size(memory)} of memory here: the base model's weights take {size(weights)}, the "
-        f"longest example, of {longest:,} tokens, {size(longest * each)}. "
+        f"This does not fit into the {size(memory)} of memory {whose}: the base model's weights take {size(weights)}, "
+        f"the longest example, of {longest:,} tokens, {size(longest * each)}. "
         + (
             f"Examples of up to {fitting:,} tokens would fit, or a smaller base model."
             if fitting > 0

@@ -43,6 +43,7 @@ def test_prices_and_bases_are_tables(tmp_path):
         ("port = 'x'", "setting port"),
         ("webhook_private_hosts = 'perhaps'", "true or false"),
         ("= 1", "not valid TOML"),
+        ("training_memory = 4", "4GB"),
         ("aliases = 'gpt-4'", "NAME=MODEL"),
         ("[prices.base]\ninput = 1", "prices"),
     ],

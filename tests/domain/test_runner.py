@@ -55,7 +55,7 @@ def test_what_a_killed_runner_held_is_gone_on_with_at_once(tmp_path, monkeypatch
 def test_the_check_of_a_large_file_ends_with_its_job_and_with_the_server(tmp_path, monkeypatch, end):
     begun, ended = threading.Event(), threading.Event()
 
-    def validate(*_, go_on):
+    def validate(*_, go_on, **__):
         begun.set()
         deadline = time.monotonic() + 20
         try:

@@ -1,6 +1,10 @@
 """The quote: measured on the run's own batches, the heaviest first, and nothing of the run changed."""
 
+from dataclasses import replace
+
 import pytest
+import torch
+from transformers import AutoConfig
 
 from luthier.core.errors import JobFailed
 from luthier.core.run import Hyperparameters
@@ -73,4 +77,18 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded(tmp_path, base, monkey
     monkeypatch.setattr(loop, "load_policy", None)
     run = make_run(tmp_path / "run", base, CHATS, hyperparameters=TWO_EPOCHS)
     with pytest.raises(JobFailed, match=what):
+        train(run, Fence(run, 0), lambda: False)
+
+
+def test_a_run_takes_no_more_memory_than_it_may(tmp_path, base):
+    run = make_run(tmp_path / "run", base, CHATS, hyperparameters=TWO_EPOCHS)
+    spec = run.read_spec()
+    free = policy.load_policy(base, spec).token_budget
+    weights = base.read_facts().parameters * 4
+    each = policy.token_bytes(AutoConfig.from_pretrained(base.hf), torch.float32)
+    limit = policy.RUNTIME_BYTES + weights + 300 * each
+    held = policy.load_policy(base, replace(spec, memory_bytes=limit)).token_budget
+    assert free > held == pytest.approx(300, rel=0.05)
+    run.spec.write_text(replace(spec, memory_bytes=1000).to_json())
+    with pytest.raises(JobFailed, match="memory that training_memory allows"):
         train(run, Fence(run, 0), lambda: False)
