@@ -31,6 +31,7 @@ from luthier.train.quote import row_seconds, steps_seconds, validation_seconds
 from luthier.train.supervised import supervised
 
 STATE_EVERY_S: Final = 5.0  # what a kill may cost
+SAVING_RESTS: Final = 20  # times as long as the last save took: 60 MB take 0.1 to 1.2 s on a busy disk
 VALIDATE_EVERY: Final = 10  # steps, and at the first
 VALIDATION_GROUP: Final = 64  # samples that share one trie when a whole file is measured
 
@@ -78,7 +79,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
         if not progress.step:
             journal.say("quote", 0, _quote(policy, objective, data, validation, spec, journal))
         order: list[list[int]] = []
-        saved_at = time.monotonic()
+        saved_at, save_s = time.monotonic(), 0.0
         begun = saved_at - progress.seconds
         for step in range(progress.step + 1, total + 1):
             started = time.monotonic()
@@ -114,10 +115,12 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
             progress = Progress(step, seen, computed, metrics, epoch_end, policy.token_budget, seconds)
             journal.add_metrics(step, metrics)
             stopping = stop_asked()
-            if epoch_end or stopping or time.monotonic() - saved_at > STATE_EVERY_S:
+            saving = time.monotonic()
+            if epoch_end or stopping or saving - saved_at > max(STATE_EVERY_S, SAVING_RESTS * save_s):
                 journal.sync()
                 checkpoints.save(progress, policy.adapter, optimiser)
                 saved_at = time.monotonic()
+                save_s = saved_at - saving
             if epoch_end:
                 journal.say("checkpoint", step, metrics)
             if stopping and step < total:
@@ -157,7 +160,8 @@ def _quote(
         parts = (1 + steps // VALIDATE_EVERY) * min(numbers.batch_size, len(validation))
         group = validation.read(range(min(VALIDATION_GROUP, len(validation))))
         seconds += validation_seconds(policy, objective, group, parts + numbers.n_epochs * len(validation))
-    each_s = row_seconds(policy, (validation or data).read(range(PROBES)))
+    probed = validation or data
+    each_s = row_seconds(policy, probed.read(range(min(PROBES, len(probed)))))
     flat = policy.adapter.flat
     return {
         "seconds": seconds + each_s * passes(policy),

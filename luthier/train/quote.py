@@ -16,7 +16,7 @@ from luthier.train.dataset import Dataset, Sample, batches
 from luthier.train.objective import Objective
 from luthier.train.policy import Policy
 
-ENOUGH_S: Final = 2.0  # of measured steps, one at least
+ENOUGH_S: Final = 3.0  # of measured steps, two at least
 # Where among an epoch's batches, sorted by their tokens, those stand that are measured: in the middle first.
 PLACES: Final = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8)
 
@@ -39,10 +39,10 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
     measured(max((b for epoch in epochs for b in batches(len(data), size, seed=spec.seed, epoch=epoch)), key=tokens))
     sorted_batches = sorted(batches(len(data), size, seed=spec.seed, epoch=0), key=tokens)
     seconds, seen = 0.0, 0
-    for place in PLACES:
+    for count, place in enumerate(PLACES, 1):
         batch = sorted_batches[int(place * len(sorted_batches))]
         seconds, seen = seconds + measured(batch), seen + tokens(batch)
-        if seconds > ENOUGH_S:
+        if count > 1 and seconds > ENOUGH_S:
             break
     return seconds / seen * int(data.tokens.sum()) * len(epochs)
 
