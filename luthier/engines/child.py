@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from asyncio.subprocess import PIPE, Process
 from collections import deque
@@ -13,6 +14,7 @@ from typing import Final
 
 LAST_WORDS: Final = 6
 REMEMBERED: Final = 400  # lines of its log
+_RAISED: Final = re.compile(r"\w*(Error: |No module named ).+")
 
 
 class Child:
@@ -54,9 +56,9 @@ class Child:
 
     @property
     def complaints(self) -> str:
-        """The errors in its log, else its end: who waits for others tells their errors before its own."""
-        told = [words for words in self._words if "Error" in words]
-        return " / ".join(dict.fromkeys(told[:2])) or self.last_words
+        """The first error in its log, else its end: who waits for others tells their errors before its own."""
+        raised = (_RAISED.search(words) for words in self._words if "WARNING" not in words)
+        return next((found[0] for found in raised if found), self.last_words)
 
     async def tell(self, line: str) -> None:
         """Write a line to its input. Errors: `ConnectionError` when it has ended."""

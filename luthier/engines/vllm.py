@@ -19,7 +19,7 @@ from luthier.engines.base import Adapter
 from luthier.engines.completing import Completing
 from luthier.engines.http_api import ContextExceeded
 from luthier.engines.merging import all_of, merged
-from luthier.engines.vllm_server import Own, Remote, Serving, VllmServer
+from luthier.engines.vllm_server import Own, Remote, Serving
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,7 +32,7 @@ class Vllm(Completing):
     """An `Engine`. `where` is the URL of a running server, or the folder of an environment to start one from."""
 
     def __init__(self, base: BaseFolder, where: str, *, adapters: Path, api_key: str = "") -> None:
-        self._server: VllmServer = Remote(where, api_key) if "://" in where else Own(Path(where), base, adapters)
+        self._server = Remote(where, api_key) if "://" in where else Own(Path(where), base, adapters)
         super().__init__(base, VllmAsker(base, self._server, adapters))
 
     async def close(self) -> None:
@@ -42,7 +42,7 @@ class Vllm(Completing):
 class VllmAsker:
     """An `Asker` that speaks llama.cpp's words on this side and vLLM's on the other."""
 
-    def __init__(self, base: BaseFolder, server: VllmServer, adapters: Path) -> None:
+    def __init__(self, base: BaseFolder, server: Remote | Own, adapters: Path) -> None:
         from tokenizers import Tokenizer
 
         facts = base.read_facts()

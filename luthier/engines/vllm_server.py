@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from luthier.core.errors import LuthierError, Unavailable
 from luthier.core.ids import random_text
@@ -22,7 +22,7 @@ from luthier.data.base_folder import BaseFolder
 from luthier.engines.child import Child
 from luthier.engines.http_api import HttpApi, Unreachable
 
-ADAPTERS_AT_ONCE: Final = 16
+ADAPTERS_AT_ONCE: Final = 32  # in a batch; a further one waits until one of them is idle
 LOOK_EVERY_S: Final = 0.5
 GIB: Final = 1 << 30
 
@@ -36,18 +36,6 @@ class Serving:
     context_tokens: int
 
 
-class VllmServer(Protocol):
-    """Both kinds of server."""
-
-    async def serving(self) -> Serving:
-        """The server, started if need be. Errors: `Unavailable`."""
-        ...
-
-    async def close(self) -> None:
-        """Let it go; end it, if it is ours."""
-        ...
-
-
 class Remote:
     """A server that somebody else runs at an URL."""
 
@@ -57,6 +45,7 @@ class Remote:
         self._serving: Serving | None = None
 
     async def serving(self) -> Serving:
+        """The server. Errors: `Unavailable`."""
         if self._serving is None:
             try:
                 self._serving = await _asked(self._api)
@@ -68,6 +57,7 @@ class Remote:
         return self._serving
 
     async def close(self) -> None:
+        """Let it go."""
         await self._api.close()
 
 
@@ -84,11 +74,13 @@ class Own:
         self._started: asyncio.Task[Serving] | None = None
 
     async def serving(self) -> Serving:
+        """The server, started if need be. Errors: `Unavailable`."""
         if self._started is None or (self._started.done() and not (self._child and self._child.alive)):
             self._started = asyncio.create_task(self._start())
         return await asyncio.shield(self._started)  # it takes a minute: who gives up leaves it to those who come next
 
     async def close(self) -> None:
+        """End it."""
         if self._started is not None:
             self._started.cancel()
             await asyncio.wait([self._started])
@@ -128,7 +120,8 @@ class Own:
                 await asyncio.sleep(LOOK_EVERY_S)
         complaints = self._child.complaints
         await self._end()
-        raise Unavailable(f"vLLM did not start; it said: {complaints}. {_mend(self._home)}")
+        mend = _mend(self._home) if "No module" in complaints else "docs/vllm.md tells what to do about it."
+        raise Unavailable(f"vLLM did not start; it said: {complaints.rstrip('.')}. {mend}")
 
     def _arguments(self, socket: Path) -> list[str]:
         name, shape = self._base.read_facts().name, AdapterShape()
@@ -149,6 +142,6 @@ async def _asked(api: HttpApi) -> Serving:
 
 def _mend(home: Path) -> str:
     return (
-        f"If vLLM or Luthier's plugin for it is missing there, install them: python3 -m venv {home} && "
+        f"Install vLLM and Luthier's plugin for it there: python3 -m venv {home} && "
         f"{home}/bin/pip install vllm luthier-vllm (the latter from plugins/vllm; see docs/vllm.md)"
     )
