@@ -1,9 +1,25 @@
-"""The type of a JSON value, for the few places that pass documents through unread."""
+"""The type of a JSON value, for the few places that pass documents through unread, and how one is read that came from
+anywhere."""
 
 from __future__ import annotations
+
+import json
 
 from typing_extensions import TypeAliasType
 
 # A named alias, so that Pydantic can follow it around its own tail.
 Json = TypeAliasType("Json", "bool | int | float | str | list[Json] | dict[str, Json] | None")
 JsonObject = dict[str, Json]
+
+
+def parsed(text: str | bytes) -> Json:
+    """The JSON value in a text, where an answer of ours can carry it.
+
+    Errors: `ValueError`, for NaN, infinite numbers, halves of characters and endless nesting too.
+    """
+    try:
+        value: Json = json.loads(text)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from luthier.core.json import Json, JsonObject
+from luthier.core.json import Json, JsonObject, parsed
 
 _TOOLS_HEAD: Final = """# Tools
 
@@ -98,8 +98,8 @@ def _parsed(function: Json) -> JsonObject:
     assert isinstance(function, dict)
     arguments = function["arguments"]
     if isinstance(arguments, str):
-        with suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
+        with suppress(ValueError):
+            arguments = parsed(arguments)
     return {"name": function["name"], "arguments": arguments}
 
 

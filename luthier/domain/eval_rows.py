@@ -22,7 +22,7 @@ from referencing.exceptions import Unresolvable
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.evals import Eval, EvalRun
-from luthier.core.json import Json, JsonObject
+from luthier.core.json import Json, JsonObject, parsed
 from luthier.domain.eval_samples import Sample, of_chat, of_names, of_response
 from luthier.domain.jsonl import MAX_LINE_BYTES
 from luthier.domain.platform import Platform
@@ -134,10 +134,8 @@ def _lines(platform: Platform, project_id: str, file_id: str) -> Iterator[tuple[
 def _parsed(number: int, line: bytes) -> Iterator[tuple[int, Json]]:
     if line.strip():
         try:
-            value: Json = json.loads(line)
-            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # as it will be shown again
-            yield number, value
-        except (ValueError, RecursionError) as error:
+            yield number, parsed(line)
+        except ValueError as error:
             raise InvalidRequest(f"Line {number} is not valid JSON: {error}") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from luthier.core.evals import ModelUsage
-from luthier.core.json import Json, JsonObject
+from luthier.core.json import Json, JsonObject, parsed
 from luthier.domain.asking import Answer
 from luthier.domain.graders.templates import fill_messages, find, said
 
@@ -86,8 +85,8 @@ def of_names(names: JsonObject) -> Sample:
 def names_of_text(text: str) -> JsonObject:
     """What a text alone gives: `output_text`, and `output_json` where it is JSON."""
     names: JsonObject = {"output_text": text}
-    with suppress(ValueError, RecursionError):
-        names["output_json"] = json.loads(text)
+    with suppress(ValueError):
+        names["output_json"] = parsed(text)
     return names
 
 

@@ -46,7 +46,7 @@ def read_header(path: Path) -> GgufHeader:
         key_width = _whole(keys, f"{architecture}.attention.key_length", width // heads)
         value_width = _whole(keys, f"{architecture}.attention.value_length", width // heads)
         context_tokens = _whole(keys, f"{architecture}.context_length")
-    except (OSError, struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, struct.error, KeyError, ValueError, ZeroDivisionError) as error:
         raise Unavailable(f"{path}: not a GGUF model that can be served: {error!r}; fetch it again") from error
     kv_bytes = 2 * blocks * kv_heads * (key_width + value_width)
     licence = str(keys.get("general.license", ""))

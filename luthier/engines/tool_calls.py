@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from luthier.core.ids import new_id
-from luthier.core.json import Json, JsonObject
+from luthier.core.json import Json, JsonObject, parsed
 from luthier.engines.json_schema import check_schema, json_rule
 
 
@@ -136,8 +136,8 @@ class CallReader:
     def _close(self, payload: str) -> str:
         self._inside = False
         try:
-            found: Json = json.loads(payload)
-        except json.JSONDecodeError:
+            found = parsed(payload)
+        except ValueError:
             return self.notation.opening + payload + self.notation.closing
         calls = [self._call(call) for call in (found if isinstance(found, list) else [found])]
         if None in calls:

@@ -17,6 +17,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from luthier.core.errors import InvalidRequest
@@ -65,7 +66,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Whatever a damaged file leads to is an error of the file's. Errors: `InvalidRequest`."""
     try:
         yield
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, StrictDataclassError) as error:
         raise InvalidRequest(f"{path.name} cannot be read; it is cut, damaged or no GGUF: {error!r}") from error
 
 

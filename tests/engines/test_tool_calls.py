@@ -30,6 +30,7 @@ def read(text, notation=HERMES, size=1, many=True):
         ("<tool_call>\nnot json\n</tool_call>", "<tool_call>\nnot json\n</tool_call>", []),
         ('<tool_call>\n{"name": "f"', '<tool_call>\n{"name": "f"</tool_call>', []),
         ("ends with <tool_c", "ends with <tool_c", []),
+        *((f"<tool_call>{no}</tool_call>", f"<tool_call>{no}</tool_call>", []) for no in ("[" * 5_000, "1" * 5_000)),
     ],
 )
 def test_hermes(text, said, calls, size):

@@ -54,6 +54,15 @@ class Outcome:
         return self.rss_mb[-1] - self.rss_mb[len(self.rss_mb) // 5] if self.rss_mb else 0
 
     @property
+    def failed_inputs(self) -> int:
+        return self.counts["failed"] or len(self.failures)
+
+    def row(self, name: str) -> str:
+        counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.most_common())
+        memory = f"{self.rss_mb[len(self.rss_mb) // 5]:>9} {self.rss_mb[-1]:>6}" if self.rss_mb else " " * 16
+        return f"{name:<18}{self.inputs:>10,}{self.failed_inputs:>8}{self.seconds:>9.0f} {memory}  {counts}"
+
+    @property
     def failed(self) -> bool:
         return bool(self.failures) or self.growth_mb > MOST_GROWTH_MB
 
@@ -125,6 +134,7 @@ def fed_aside(make, seed: int, inputs: int, bar: Progress) -> tuple[str, Outcome
         name, found = target.name, Outcome(told.value, Counter(failed=1), failures=[f"{where}\nit ended its process"])
     process.join()
     bar.update(line, description=name, completed=found.inputs, total=found.inputs)
+    bar.console.print(found.row(name), highlight=False, soft_wrap=True)
     return name, found
 
 
@@ -148,6 +158,7 @@ def fed_to_server(seed: int, inputs: int, bar: Progress) -> dict[str, Outcome]:
                     found = feed(target, seed, share(target, inputs), server.process.pid, Told(line))
                     outcomes[target.name] = found
                     bar.update(line, completed=found.inputs)
+                    bar.console.print(found.row(target.name), highlight=False, soft_wrap=True)
         except doors.ServerError as error:
             outcomes["the server's end"] = Outcome(failures=[str(error)])
     return outcomes
@@ -183,20 +194,15 @@ def main() -> int:
         replay(given.replay[0], Path(given.replay[1]))
         return 0
     print(f"seed {given.seed}: the same inputs again by --seed {given.seed}")
+    print(f"{'':<18}{'inputs':>10}{'failed':>8}{'seconds':>9}  MB at 20 %, end  outcomes", flush=True)
     with Progress() as bar:
         outcomes = dict(fed_aside(make, given.seed, given.inputs, bar) for make in readers.READERS)
         outcomes |= fed_to_server(given.seed, given.inputs, bar)
-    print(f"{'':<18}{'inputs':>10}{'failed':>8}{'seconds':>9}  MB at 20 %, end  outcomes")
-    for name, found in outcomes.items():
-        counts = ", ".join(f"{count:,} {what}" for what, count in found.counts.most_common())
-        memory = f"{found.rss_mb[len(found.rss_mb) // 5]:>9} {found.rss_mb[-1]:>6}" if found.rss_mb else " " * 16
-        failed = found.counts["failed"] or len(found.failures)
-        print(f"{name:<18}{found.inputs:>10,}{failed:>8}{found.seconds:>9.0f} {memory}  {counts}")
     print(*(failure for found in outcomes.values() for failure in found.failures), sep="\n")
     total = {
         "seed": given.seed,
         "inputs": sum(found.inputs for found in outcomes.values()),
-        "failed": sum(found.counts["failed"] or len(found.failures) for found in outcomes.values()),
+        "failed": sum(found.failed_inputs for found in outcomes.values()),
         "most_growth_mb": max(found.growth_mb for found in outcomes.values()),
         "seconds": round(sum(found.seconds for found in outcomes.values())),
     }

@@ -15,6 +15,7 @@ FOUND = [  # what was found with it is said behind
     (readers.uploads, '{"a": NaN}', "refused"),  # it came out again in answers, which are JSON
     (readers.evals, '{"item": {"a": "x", "b": NaN}}', "refused"),  # the same
     (readers.evals, '{"item": {"a": "x", "b": 1e999}}', "refused"),  # the same
+    (readers.evals, '{"item": {"a": "x"}, "sample": {"output_text": "1e999"}}', "accepted"),  # as a text
     (readers.evals, r'{"item": {"a": "\ud800"}}', "refused"),  # UnicodeEncodeError in answers
     (readers.schemas, '{"allOf": [{"$ref": "#"}]}', "refused"),  # RecursionError
     (readers.schemas, '{"properties": {"a": {"pattern": "(a+)+$"}}}', "refused"),  # took for ever
@@ -46,6 +47,13 @@ def test_arguments_that_are_no_json_are_text(tmp_path, arguments):
     call = {**CALL, "function": {"name": "f", "arguments": arguments}}
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [call]}]
     assert readers.training(tmp_path / "target").read(json.dumps({"messages": chat}).encode()) == "accepted"
+
+
+def test_a_gguf_without_heads(tmp_path):
+    target = readers.headers(tmp_path / "target")
+    (whole,) = target.seeds
+    at = whole.index(b"attention.head_count") + len(b"attention.head_count") + 4
+    assert target.read(whole[:at] + bytes(4) + whole[at + 4 :]) == "refused"  # ZeroDivisionError
 
 
 @pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1])  # MemoryError, OverflowError

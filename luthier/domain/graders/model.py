@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.evals import ModelUsage
-from luthier.core.json import JsonObject
+from luthier.core.json import JsonObject, parsed
 from luthier.domain.graders import templates
 from luthier.domain.graders.base import Case, Errors, Grade, given, register
 
@@ -116,7 +115,7 @@ async def _ask(
         return None, Grade(errors=Errors(model_grader_refusal_error=True), usage=usage, said=message["refusal"])
     unread = Grade(errors=Errors(model_grader_parse_error=True), usage=usage, said=message["content"])
     try:
-        read = json.loads(message["content"] or "")
+        read = parsed(message["content"] or "")
     except ValueError:
         return None, unread
     return read.get("result") if isinstance(read, dict) else None, unread
