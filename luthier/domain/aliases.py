@@ -15,7 +15,7 @@ from luthier.store import models as rows
 
 def move(platform: Platform, caller: Caller, name: str, model: str) -> Alias:
     """Point `name` to a model, whatever it pointed to. Errors: `NotFound`, `InvalidRequest` for a taken name."""
-    if name in platform.bases.names() or rows.find(platform.database, name) is not None:
+    if name in platform.bases.names() or rows.find(platform.database, name, caller.project_id):
         raise InvalidRequest(f"{name} is a model's own name; an alias needs another.", param="name")
     resolved = models.resolve(platform, caller.project_id, model)
     target = resolved.base if resolved.tuned is None else resolved.tuned.name

@@ -87,7 +87,7 @@ def import_adapter(
     model_id = new_id("model")
     given = TunedName(base, clean_suffix(platform.settings.organization), clean_suffix(suffix), model_id[-8:])
     name = name or str(given)
-    if name in platform.bases.names() or rows.find(platform.database, name) is not None or " " in name:
+    if name in platform.bases.names() or rows.is_taken(platform.database, name) or " " in name:
         raise InvalidRequest(f"{name!r} is taken, or is no name; choose another by --name")
     place = RunFolder(platform.settings.runs / model_id)
     place.adapter.mkdir(parents=True)

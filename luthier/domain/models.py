@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from luthier.core.errors import Forbidden, InvalidRequest, NotFound
 from luthier.core.models import TunedModel
 from luthier.domain.platform import Platform
-from luthier.store import aliases, jobs, models, permissions
+from luthier.store import aliases, jobs, models
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def resolve(platform: Platform, project_id: str, name: str) -> Resolved:
     target = name if name in platform.bases.names() else target_of(platform, project_id, name)
     if target in platform.bases.names():
         return Resolved(target)
-    tuned = models.find(platform.database, target)
-    if tuned is None or not _may_call(platform, project_id, tuned):
+    tuned = models.find(platform.database, target, project_id)
+    if tuned is None:
         raise missing(name)
     return Resolved(tuned.base, tuned)
 
@@ -76,7 +76,7 @@ def delete(platform: Platform, project_id: str, name: str) -> None:
             code="model_not_deletable",
             param="model",
         )
-    model = models.find(platform.database, name)
+    model = models.find(platform.database, name, project_id)
     if model is None or model.project_id != project_id:
         raise missing(name)
     job = jobs.get(platform.database, project_id, model.job_id) if model.job_id else None
@@ -93,10 +93,6 @@ def missing(name: str) -> NotFound:
     return NotFound(
         f"The model `{name}` does not exist or you do not have access to it.", code="model_not_found", param="model"
     )
-
-
-def _may_call(platform: Platform, project_id: str, model: TunedModel) -> bool:
-    return model.project_id == project_id or permissions.allows(platform.database, model.name, project_id)
 
 
 def _aliases(platform: Platform, project_id: str) -> list[str]:

@@ -53,6 +53,6 @@ def _granted(caller: Caller, permission: Permission) -> AuditEntry:
 
 
 def _own(database: Database, caller: Caller, checkpoint: str) -> None:
-    model = models.find(database, checkpoint)
+    model = models.find(database, checkpoint, caller.project_id)
     if model is None or model.project_id != caller.project_id:
         raise missing(checkpoint)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, exists, insert, or_, select, update
 
 from luthier.core.models import TunedModel
 from luthier.store.database import Database
 from luthier.store.rows import columns, read, write
-from luthier.store.schema import models
+from luthier.store.schema import checkpoint_permissions, models
 
 COLUMNS = columns(models, TunedModel)
 
@@ -17,14 +17,25 @@ def add(connection: Connection, model: TunedModel) -> None:
     connection.execute(insert(models).values(**write(model)))
 
 
-def find(database: Database, name: str) -> TunedModel | None:
-    """The model of this name, whoever owns it; the caller decides who may know of it."""
+def find(database: Database, name: str, project_id: str) -> TunedModel | None:
+    """The model of this name that the project has, or was granted.
+
+    One statement, so that one that others keep to themselves takes as long as one that is not there.
+    """
+    granted = exists().where(
+        checkpoint_permissions.c.checkpoint == name, checkpoint_permissions.c.project_id == project_id
+    )
+    mine = or_(models.c.project_id == project_id, granted)
+    statement = select(*COLUMNS).where(models.c.name == name, models.c.deleted_at.is_(None), mine)
     with database.read() as connection:
-        row = connection.execute(
-            select(*COLUMNS).where(models.c.name == name, models.c.deleted_at.is_(None))
-        ).mappings()
-        found = row.first()
+        found = connection.execute(statement).mappings().first()
     return read(TunedModel, found) if found else None
+
+
+def is_taken(database: Database, name: str) -> bool:
+    """Whether any project has or had a model of this name, for whoever works on the server's own machine."""
+    with database.read() as connection:
+        return connection.scalar(select(models.c.pk).where(models.c.name == name)) is not None
 
 
 def list_all(database: Database, project_id: str) -> list[TunedModel]:

@@ -68,15 +68,6 @@ def list_page(
     return Page([read(Permission, row) for row in rows], more)
 
 
-def allows(database: Database, checkpoint: str, project_id: str) -> bool:
-    """Whether the project was granted the checkpoint."""
-    statement = select(checkpoint_permissions.c.pk).where(
-        checkpoint_permissions.c.checkpoint == checkpoint, checkpoint_permissions.c.project_id == project_id
-    )
-    with database.read() as connection:
-        return connection.scalar(statement) is not None
-
-
 def delete(database: Database, owner_project_id: str, checkpoint: str, permission_id: str, entry: AuditEntry) -> bool:
     """Take a permission back. False when there is no such one."""
     statement = delete_from(checkpoint_permissions).where(

@@ -85,7 +85,7 @@ def test_an_old_fence_writes_nothing(database, project):
     assert not checkpoints.add(database, old.fence, checkpoint, model_of(old, "m", 1), said=said)
     jobs.release(*args)
     assert jobs.get(database, project.id, old.id) == new
-    assert models.find(database, "m") is None
+    assert models.find(database, "m", project.id) is None
     assert [event.message for event in events.list_page(database, project.id, old.id, PageQuery()).items] == ["Created"]
     with database.read() as connection:
         assert connection.scalar(select(func.count()).select_from(outbox)) == 0
@@ -133,7 +133,7 @@ def test_success_brings_model_events_and_outbox_in_one_commit(database, project)
     )
     assert done == jobs.get(database, project.id, held.id)
     assert (done.fine_tuned_model, done.trained_tokens, done.result_files) == ("ft:base:acme::x", 7, ["file-r"])
-    assert models.find(database, "ft:base:acme::x").job_id == held.id
+    assert models.find(database, "ft:base:acme::x", project.id).job_id == held.id
     with database.read() as connection:
         assert connection.execute(select(outbox.c.id, outbox.c.payload)).all() == [("evt_1", {"id": held.id})]
     assert jobs.claim(database, "me", ANY, now=9999.0, lease_s=30) is None
@@ -156,7 +156,7 @@ def test_a_commit_that_cannot_be_whole_changes_nothing(database, project):
             model=model_of(held, "m"),
         )
     assert jobs.get(database, project.id, held.id) == held
-    assert models.find(database, "m") is None
+    assert models.find(database, "m", project.id) is None
 
 
 def test_failure_keeps_its_reason(database, project):
@@ -186,7 +186,7 @@ def test_a_checkpoint_is_a_model_and_is_kept_once(database, project):
         assert checkpoints.add(database, held.fence, checkpoint, model, said=[NewEvent("checkpoint-9", "made")])
     (kept,) = checkpoints.list_page(database, project.id, held.id, PageQuery()).items
     assert (kept.id, kept.metrics) == ("ftckpt_0", {"train_loss": 0.5})
-    assert models.find(database, "ft:m:ckpt-step-9").step == 9
+    assert models.find(database, "ft:m:ckpt-step-9", project.id).step == 9
 
 
 def test_a_cancelled_job_is_final_whoever_holds_it(database, project):
