@@ -165,5 +165,5 @@ def _wrong(code: str, message: str, param: str | None = None) -> InvalidRequest:
 
 def _at(line: int, error: InvalidRequest) -> BatchError:
     # What a user wrote may hold half a surrogate pair, which no answer of ours can carry.
-    message = error.message.encode(errors="backslashreplace").decode()
-    return BatchError(error.code or "invalid_request", message, error.param, line)
+    message, param = (text and text.encode(errors="backslashreplace").decode() for text in (error.message, error.param))
+    return BatchError(error.code or "invalid_request", message or "", param, line)

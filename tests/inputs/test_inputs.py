@@ -17,6 +17,11 @@ FOUND = [  # what was found with it is said behind
     (readers.evals, '{"item": {"a": "x", "b": 1e999}}', "refused"),  # the same
     (readers.evals, '{"item": {"a": "x"}, "sample": {"output_text": "1e999"}}', "accepted"),  # as a text
     (readers.evals, r'{"item": {"a": "\ud800"}}', "refused"),  # UnicodeEncodeError in answers
+    (  # UnicodeEncodeError: its error's `param` is the key
+        readers.batches,
+        r'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}, "\ud800": 1}',
+        "refused",
+    ),
     (readers.schemas, '{"allOf": [{"$ref": "#"}]}', "refused"),  # RecursionError
     (readers.schemas, '{"properties": {"a": {"pattern": "(a+)+$"}}}', "refused"),  # took for ever
     (readers.schemas, '{"properties": {"a": {"pattern": "(?=a)"}}}', "refused"),
