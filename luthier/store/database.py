@@ -123,9 +123,7 @@ class Database:
     def version(self) -> Version:
         """Which version the tables have, and which this program wants."""
         with self.read() as connection:
-            return Version(
-                _at(connection), max(file.name.partition("_")[0] for file in MIGRATIONS.glob("versions/0*.py"))
-            )
+            return Version(_at(connection), _newest())
 
     def close(self) -> None:
         """Close idle connections."""
