@@ -15,6 +15,7 @@ import gguf
 import numpy as np
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.ids import random_text
 from luthier.core.run import sync_folder
 from luthier.data.gguf_layout import ARCHITECTURES, PERMUTED, interleaved, llama3_divisors, tensor_names
 from luthier.data.tensors import Matrix, Stored, read_tensors
@@ -44,7 +45,7 @@ def write_base_gguf(hf: Path, target: Path, *, name: str) -> None:
         )
     architecture = ARCHITECTURES[kind]
     tensors = read_tensors(hf)
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = target.with_name(f".{target.name}.{random_text(6)}.tmp")  # two may write it at once
     writer = gguf.GGUFWriter(temporary, architecture)
     writer.add_name(name)
     _add_shape(writer, kind, config)

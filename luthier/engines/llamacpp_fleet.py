@@ -2,16 +2,18 @@
 
 llama.cpp loads adapters only when it starts. A new adapter therefore starts a new server beside the old one; new
 requests go to the new one, the old one answers what it has begun, and ends. A server that died is replaced likewise,
-and so is one whose slots are too few: it starts with few, for llama.cpp touches the memory of all of them first.
+and so is one whose slots are too few: it starts with few, for llama.cpp touches the memory of all of them first, and
+beside a busy one with as few as it can. Until such a one has grown, what finds it busy may go to an old one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import structlog
@@ -59,6 +61,10 @@ class _Generation:
     def usable(self) -> bool:
         return self.server.alive and not self.lost
 
+    def serves(self, adapter: Adapter | None, count: int) -> bool:
+        """Whether it can answer `count` choices of the adapter at once."""
+        return self.usable and self.slots.total >= count and (adapter is None or adapter.id in self.places)
+
     def lora(self, adapter: Adapter | None) -> Json:
         """llama.cpp keeps a slot's cached prompt when `lora` is empty, whichever adapter made it: so name one at 0."""
         if adapter is not None:
@@ -75,22 +81,22 @@ class Fleet:
         self._header = header
         self._embeds = embeds
         self._adapters: OrderedDict[str, tuple[Path, int]] = OrderedDict()  # id -> file and size, oldest use first
+        self._waited: Counter[str] = Counter()  # ids of adapters that requests wait for
         self._current: _Generation | None = None
-        self._retired: set[_Generation] = set()  # they answer what they have begun
+        self._retired: list[_Generation] = []  # they answer what they have begun, oldest first
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def place(self, adapter: Adapter | None, count: int = 1) -> AsyncIterator[Place]:
-        """`count` slots, or all, of a server that knows the adapter.
+        """`count` slots, at most `plan.slots`, of a server that knows the adapter.
 
         Errors: `Unavailable` when none can be started, `InvalidRequest` for an adapter that cannot be served.
         """
-        generation = await self._knowing(adapter)
+        generation = await self._serving(adapter, count)
         generation.users += 1
         try:
-            if generation.slots.free < count:
-                self._grow(generation)
+            self._grow_if_busy(count)
             async with generation.slots.take(count):
                 yield Place(generation.server.api, generation.lora(adapter))
         finally:
@@ -112,17 +118,33 @@ class Fleet:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _knowing(self, adapter: Adapter | None) -> _Generation:
+    async def _serving(self, adapter: Adapter | None, count: int) -> _Generation:
+        await self._keep(adapter)
+        if (fitting := self._fitting(adapter, count)) is not None:
+            return fitting
+        with self._waiting(adapter):
+            async with self._starting:
+                if (fitting := self._fitting(adapter, count)) is not None:  # who waited before us started it for us too
+                    return fitting
+                await self._keep(adapter)  # another start may have let it go
+                busy = self._current is not None and self._current.usable and self._current.users
+                return await self._start(count if busy else self.plan.slots)
+
+    @contextmanager
+    def _waiting(self, adapter: Adapter | None) -> Iterator[None]:
+        """Meanwhile no start lets the adapter go for one that nobody waits for."""
+        waited = [adapter.id] if adapter else []
+        self._waited.update(waited)
+        try:
+            yield
+        finally:
+            self._waited -= Counter(waited)
+
+    async def _keep(self, adapter: Adapter | None) -> None:
+        """The adapter is the one used last."""
         if adapter is not None:
-            self._keep(adapter, self._adapters.get(adapter.id) or await self._converted(adapter))
-        if (current := self._fitting(adapter)) is not None:
-            return current
-        async with self._starting:
-            if (current := self._fitting(adapter)) is not None:  # who waited before us started it for us too
-                return current
-            if adapter is not None:  # another start may have let it go
-                self._keep(adapter, self._adapters.get(adapter.id) or await self._converted(adapter))
-            return await self._start(self.plan.slots)
+            self._adapters[adapter.id] = self._adapters.get(adapter.id) or await self._converted(adapter)
+            self._adapters.move_to_end(adapter.id)
 
     async def _converted(self, adapter: Adapter) -> tuple[Path, int]:
         from luthier.engines.lora_gguf import adapter_gguf
@@ -130,40 +152,42 @@ class Fleet:
         file = await asyncio.to_thread(adapter_gguf, adapter.path, self._header)
         return file, file.stat().st_size
 
-    def _keep(self, adapter: Adapter, known: tuple[Path, int]) -> None:
-        self._adapters[adapter.id] = known
-        self._adapters.move_to_end(adapter.id)
-
     async def _start(self, slots: int) -> _Generation:
         """A server that knows the adapters of late, in the place of the one before."""
         for name in [name for name, (file, _) in self._adapters.items() if not file.exists()]:
             del self._adapters[name]  # its model was deleted; llama.cpp would not start
-        while len(self._adapters) > 1 and sum(size for _, size in self._adapters.values()) > self.plan.adapter_bytes:
-            self._adapters.popitem(last=False)
-        names, files = list(self._adapters), [str(file) for file, _ in self._adapters.values()]
+        # First those that are waited for, as they stand in line; then the ones used last.
+        wanted = list(dict.fromkeys([*filter(self._adapters.get, self._waited), *reversed(self._adapters)]))
+        sizes = accumulate(self._adapters[name][1] for name in wanted)
+        names = wanted[: max(1, sum(size <= self.plan.adapter_bytes for size in sizes))]
+        files = [str(self._adapters[name][0]) for name in names]
+        for name in set(wanted).difference(names, self._waited):
+            del self._adapters[name]
         server = await LlamaServer.start(
             str(self._model), files, slots=slots, context_tokens=self.plan.context_tokens, embeds=self._embeds
         )
         old, self._current = self._current, _Generation(server, names, slots)
         if old is not None:
-            self._retired.add(old)
+            self._retired.append(old)
             self._end_if_done(old)
         return self._current
 
-    def _fitting(self, adapter: Adapter | None) -> _Generation | None:
-        current = self._current
-        if current is None or not current.usable or (adapter is not None and adapter.id not in current.places):
+    def _fitting(self, adapter: Adapter | None, count: int) -> _Generation | None:
+        if self._current is None or not self._current.serves(adapter, count):
             return None
-        return current
+        fitting = [self._current, *(old for old in reversed(self._retired) if old.serves(adapter, count))]
+        return next((generation for generation in fitting if generation.slots.free >= count), self._current)
 
-    def _grow(self, generation: _Generation) -> None:
-        """Start one with more slots beside it; meanwhile it answers on."""
+    def _grow_if_busy(self, count: int) -> None:
+        """Start a server with more slots beside the current one; meanwhile that one answers on."""
+        current = self._current
         if (
-            generation is self._current
-            and generation.slots.total < self.plan.most_slots
+            current is not None
+            and current.slots.free < count
+            and current.slots.total < self.plan.most_slots
             and not self._starting.locked()
         ):
-            self._run(self._grown(generation))
+            self._run(self._grown(current))
 
     async def _grown(self, generation: _Generation) -> None:
         async with self._starting:

@@ -12,6 +12,7 @@ from pathlib import Path
 import gguf
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.ids import random_text
 from luthier.core.run import sync_folder
 from luthier.data.gguf_layout import PERMUTED, interleaved, tensor_names
 from luthier.data.merging import lora_alpha, module_of, read_adapter_config
@@ -54,7 +55,7 @@ def _renamed(adapter: Path, tensors: dict[str, Matrix], base: GgufHeader) -> Ite
 
 
 def _write(target: Path, architecture: str, alpha: float, tensors: Iterator[tuple[str, Matrix]]) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = target.with_name(f".{target.name}.{random_text(6)}.tmp")  # two may write it at once
     writer = gguf.GGUFWriter(temporary, architecture)
     writer.add_type("adapter")
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")

@@ -20,7 +20,9 @@ from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.data.base_folder import BaseFolder
 from luthier.engines import lora_gguf
 from luthier.engines.base import Adapter
+from luthier.engines.gguf_header import read_header
 from luthier.engines.llamacpp import LlamaCpp
+from luthier.engines.llamacpp_process import LlamaServer
 from tests.engines.conftest import PLAN
 from tests.engines.gguf_files import reference_logprobs, write_adapter
 
@@ -101,6 +103,9 @@ def test_a_new_adapter_fails_no_running_stream(base, run, adapters):
                 if len(said) == 3:
                     new = asyncio.create_task(engine.answer("chat/completions", HELLO, adapters[0]))
         await new
+        assert engine._fleet._current.slots.total == 1  # the sooner it answered
+        twice = await engine.answer("chat/completions", {**HELLO, "n": 2}, adapters[0])
+        assert len(twice["choices"]) == 2
         await engine.close()
         return said
 
@@ -134,6 +139,29 @@ def test_adapters_over_the_budget_go_and_come_back(base, run, adapters):
 
     first, again = run(story())
     assert np.abs(first - again).max() < TOLERANCE
+
+
+def test_more_adapters_at_once_than_the_budget_holds_take_turns(base, run, adapters, monkeypatch):
+    many = [Adapter(f"{adapter.id}.{n}", adapter.path) for n in range(4) for adapter in adapters]
+    started = []
+    start = LlamaServer.start
+
+    async def counted(model, files, **options):
+        started.append(len(files))
+        return await start(model, files, **options)
+
+    monkeypatch.setattr(LlamaServer, "start", counted)
+
+    async def story():
+        size = lora_gguf.adapter_gguf(adapters[0].path, read_header(base.gguf)).stat().st_size
+        engine = LlamaCpp(base, plan=replace(PLAN, slots=1, most_slots=1, adapter_bytes=3 * size))
+        answers = await asyncio.gather(*(engine.answer("chat/completions", HELLO, one) for one in many))
+        await engine.close()
+        return answers
+
+    assert all(answer["usage"]["completion_tokens"] for answer in run(story()))
+    assert max(started) == 3
+    assert len(started) <= 1 + len(many) // 3  # the first may start before the others have asked
 
 
 def test_an_adapter_that_was_deleted_is_forgotten(base, run, tmp_path):
