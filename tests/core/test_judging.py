@@ -80,6 +80,16 @@ def test_better_than_any_prompt_and_still_mostly_wrong_wants_more():
     assert judge(replace(trial(2, 3, 16), measure=SIMILAR)).kind == "tune"
 
 
+def test_few_examples_whose_replies_are_hardly_nearer_than_any_other_are_too_few():
+    """Replies that share most of their words are all alike: near is not right."""
+    near = replace(trial(28, 29, 36, guess=0.85, examples=10), measure=SIMILAR)
+    found = judge(near)
+    assert found.kind == "more data needed"
+    assert "but a reply that ignores the question would have 85 %" in found.sentence
+    assert judge(replace(near, training_examples=60)).kind == "tune"
+    assert judge(replace(near, guesses=(0.5,) * 40)).kind == "tune"
+
+
 def test_many_that_teach_nothing_are_not_measurable_unless_more_of_them_help():
     plain = trial(2, 3, 4)
     assert judge(plain).kind == "not measurable"

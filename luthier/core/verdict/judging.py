@@ -2,7 +2,7 @@
 
 tune                 tuned beats every prompt, or is as good as the best one and cheaper
 prompt is enough     a prompt does as well
-more data needed     neither does better than guessing, and the examples are few or more of them help
+more data needed     neither does much better than guessing, and the examples are few or more of them help
 overfitted           a checkpoint is better, or is as good with a validation loss that has risen since
 not measurable       too few rows that were not trained on, or replies that do not follow from the prompts
 """
@@ -23,10 +23,11 @@ Kind = Literal["tune", "prompt is enough", "more data needed", "overfitted", "no
 
 FEWEST_ROWS: Final = 8
 FEW_EXAMPLES: Final = 50  # OpenAI's own advice: start with 50 good ones
-LEARNT: Final = 0.5  # of an absolute score: below, a model has not taken on what its examples show
+# Below, a model has not taken on what its examples show: an absolute score, or the way from guessing to the reference.
+LEARNT: Final = 0.5
 EQUAL: Final = 0.01  # prompts this near to each other are as good: the cheaper one counts
 SLIGHT: Final = 0.05  # a loss smaller than this, that may be chance, is outweighed by a lower price
-TELLING: Final = 0.1  # a gain that may be as large as this is worth more rows to know
+TELLING: Final = 0.1  # a gain as large as this is worth having, and more rows to know
 # What validation loss must have risen by since a checkpoint, as a share and in nats a token: noise moves it by less.
 LOSS_RISEN: Final = 1.15
 LOSS_RISEN_NATS: Final = 0.1
@@ -121,8 +122,8 @@ def judge(trial: Trial) -> Verdict:
     shares = f"{_shares(trial, tuned, rival)} on {rows} rows"
     if gain.low > 0 and tuned.role == "checkpoint":
         return _overfitted(trial, tuned, f"{shares}; ")
-    if gain.low > 0 and trial.measure.absolute and tuned.quality.mean < LEARNT:
-        return _more(trial, f"{shares}, {_points(gain)} more, but wrong more often than right")
+    if gain.low > 0 and (lack := _lack(trial, tuned)):
+        return _more(trial, f"{shares}, {_points(gain)} more, but {lack}")
     if gain.low > 0:
         words = f"{shares}, {_points(gain)} more; {_cost(trial, rival)}"
         return _verdict(trial, "tune", words, model=tuned.model)
@@ -183,12 +184,24 @@ def _against_a_prompt_that_works(trial: Trial, gain: Interval, shares: str) -> V
 
 
 def _against_guessing(trial: Trial, tuned: Measured, gain: Interval, shares: str) -> Verdict:
-    guess = sum(trial.guesses) / len(trial.guesses)
-    guessed = f"{shares}, a reply that ignores the question would have {_percent(guess)}"
+    guessed = f"{shares}, {_guessed(trial)}"
     if trial.training_examples < FEW_EXAMPLES or _rising(trial) or _above(trial, tuned.scores):
         return _more(trial, guessed)
     words = f"{guessed}{_parts(trial)}: the replies do not follow from the prompts, in a way that is to be seen here"
     return _verdict(trial, "not measurable", words)
+
+
+def _lack(trial: Trial, tuned: Measured) -> str:
+    """What shows that a model better than any prompt has learnt little; nothing where it has learnt enough."""
+    if trial.measure.absolute:
+        return "wrong more often than right" if tuned.quality.mean < LEARNT else ""
+    guess = _mean(trial.guesses)
+    little = tuned.quality.mean - guess < min(TELLING, LEARNT * (1 - guess))
+    return _guessed(trial) if little and trial.training_examples < FEW_EXAMPLES else ""
+
+
+def _guessed(trial: Trial) -> str:
+    return f"a reply that ignores the question would have {_percent(_mean(trial.guesses))}"
 
 
 def _more(trial: Trial, words: str) -> Verdict:
