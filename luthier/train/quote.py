@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import median_low
 from typing import Final
 
 import torch
@@ -24,7 +25,8 @@ PLACES: Final = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8)
 def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample]], object]) -> float:
     """Seconds of all steps, by the tokens in them. `learn` leaves its gradient to the caller.
 
-    The batch with the most tokens goes first: it warms up, and takes the memory that the run will.
+    The batch with the most tokens goes first: it warms up, and takes the memory that the run will. Of the others the
+    median counts, of two the faster one: what else the machine does for a moment does not.
     """
     size, epochs = spec.hyperparameters.batch_size, range(spec.hyperparameters.n_epochs)
 
@@ -38,13 +40,15 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
 
     measured(max((b for epoch in epochs for b in batches(len(data), size, seed=spec.seed, epoch=epoch)), key=tokens))
     sorted_batches = sorted(batches(len(data), size, seed=spec.seed, epoch=0), key=tokens)
-    seconds, seen = 0.0, 0
+    seconds, per_token = 0.0, list[float]()
     for count, place in enumerate(PLACES, 1):
         batch = sorted_batches[int(place * len(sorted_batches))]
-        seconds, seen = seconds + measured(batch), seen + tokens(batch)
+        took = measured(batch)
+        seconds += took
+        per_token.append(took / tokens(batch))
         if count > 1 and seconds > ENOUGH_S:
             break
-    return seconds / seen * int(data.tokens.sum()) * len(epochs)
+    return median_low(per_token) * int(data.tokens.sum()) * len(epochs)
 
 
 def row_seconds(policy: Policy, samples: Sequence[Sample]) -> float:
