@@ -29,7 +29,8 @@ from luthier.core.verdict.statistics import interval
 from luthier.domain.bases import Bases
 from luthier.engines.gguf_header import read_header
 from luthier.engines.llamacpp import plan_for
-from luthier.engines.llamacpp_process import PATIENCE, ServerSpec
+from luthier.engines.llamacpp_child import ServerSpec
+from luthier.engines.llamacpp_process import PATIENCE
 
 MODEL = "smollm2-135m-instruct"
 END_OF_TURN = "2"  # its token, made impossible so that every answer is as long

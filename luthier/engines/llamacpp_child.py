@@ -1,7 +1,8 @@
 """The child process that holds llama.cpp: `python -m luthier.engines.llamacpp_child`.
 
 It reads one line of JSON (`ServerSpec`) from its input, starts llama.cpp's HTTP server on the loopback, prints one line
-with its address, and ends when its input ends: a parent that dies, however it dies, takes it along.
+with its address, and ends when its input ends: a parent that dies, however it dies, takes it along. It imports next to
+nothing: a new adapter waits for it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,29 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import xllamacpp
+if TYPE_CHECKING:
+    import xllamacpp
 
-from luthier.engines.llamacpp_process import ServerSpec
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """What to serve and how. `adapters` are GGUF files; a request names them by their place in this list."""
+
+    model: str
+    adapters: list[str]
+    slots: int
+    context_tokens: int  # of each slot
+    api_key: str
+    embeds: bool = False
 
 
 def main() -> None:
     """Serve until the input ends."""
+    import xllamacpp
+
     spec = ServerSpec(**json.loads(sys.stdin.readline()))
     try:
         server = xllamacpp.Server(parameters(spec))
@@ -30,6 +46,8 @@ def main() -> None:
 
 def parameters(spec: ServerSpec) -> xllamacpp.CommonParams:
     """llama.cpp's parameters. Sampling defaults are OpenAI's: the model's own distribution."""
+    import xllamacpp
+
     params = xllamacpp.CommonParams()
     params.model.path = spec.model
     params.port = 0
@@ -37,6 +55,7 @@ def parameters(spec: ServerSpec) -> xllamacpp.CommonParams:
     params.ui = False
     params.endpoint_slots = False
     params.warmup = False
+    params.fit_params = False  # it loads the model twice to find out what fits; the caller's plan fits
     params.verbosity = 1
     params.n_parallel = spec.slots
     params.n_ctx = spec.slots * spec.context_tokens

@@ -85,6 +85,7 @@ class Fleet:
         self._current: _Generation | None = None
         self._retired: list[_Generation] = []  # they answer what they have begun, oldest first
         self._starting = asyncio.Lock()
+        self._growing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -122,12 +123,14 @@ class Fleet:
         await self._keep(adapter)
         if (fitting := self._fitting(adapter, count)) is not None:
             return fitting
+        if self._growing is not None:
+            self._growing.cancel()  # it would hold up what has nobody else to go to
         with self._waiting(adapter):
             async with self._starting:
                 if (fitting := self._fitting(adapter, count)) is not None:  # who waited before us started it for us too
                     return fitting
                 await self._keep(adapter)  # another start may have let it go
-                busy = self._current is not None and self._current.usable and self._current.users
+                busy = any(one.usable and one.users for one in (*self._retired, self._current) if one)
                 return await self._start(count if busy else self.plan.slots)
 
     @contextmanager
@@ -187,7 +190,7 @@ class Fleet:
             and current.slots.total < self.plan.most_slots
             and not self._starting.locked()
         ):
-            self._run(self._grown(current))
+            self._growing = self._run(self._grown(current))
 
     async def _grown(self, generation: _Generation) -> None:
         async with self._starting:
@@ -203,7 +206,8 @@ class Fleet:
             # In a task of its own: whoever left last may be cancelled, and must not wait.
             self._run(generation.server.close())
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
+    def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

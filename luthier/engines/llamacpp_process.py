@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Final
 
@@ -13,22 +13,11 @@ from luthier.core.errors import Unavailable
 from luthier.core.ids import random_text
 from luthier.engines.child import Child
 from luthier.engines.http_api import HttpApi
+from luthier.engines.llamacpp_child import ServerSpec
 
 # Threads that wait for each other spin for some 10 µs, then sleep. Spinning on, as is the default, beside a training on
 # two cores a reply of 15 tokens took 27 s and not 1; sleeping at once, one stream alone made 67 tokens/s and not 105.
 PATIENCE: Final = {"GOMP_SPINCOUNT": "3000"}
-
-
-@dataclass(frozen=True)
-class ServerSpec:
-    """What to serve and how. `adapters` are GGUF files; a request names them by their place in this list."""
-
-    model: str
-    adapters: list[str]
-    slots: int
-    context_tokens: int  # of each slot
-    api_key: str
-    embeds: bool = False
 
 
 class LlamaServer:
