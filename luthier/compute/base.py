@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from luthier.core.run import RunFolder
 
-RunState = Literal["running", "finished", "failed", "stopped"]
+RunState = Literal["running", "finished", "failed", "stopped", "no room"]
 
 
 class Compute(Protocol):
@@ -20,7 +20,7 @@ class Compute(Protocol):
 
     def poll(self, run: RunFolder) -> RunState:
         """Whether the trainer lives; `failed` when it ended without completing the adapter, `stopped` when `stop`
-        ended it."""
+        ended it, `no room` when the disk did."""
         ...
 
     def stop(self, run: RunFolder) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from luthier.compute.base import RunState
-from luthier.core.run import RunFolder, write_atomic
+from luthier.core.run import EXIT_NO_ROOM, RunFolder, write_atomic
 
 GRACE_S: Final = 5.0  # after SIGTERM a trainer ends its step and writes its state; then it is killed
 POLL_S: Final = 0.02
@@ -53,7 +53,8 @@ class LocalCompute:
         self._children.pop(run.path, None)
         if run.adapter.exists():
             return "finished"
-        return "stopped" if child is not None and child.returncode == 0 else "failed"
+        ended: dict[int | None, RunState] = {0: "stopped", EXIT_NO_ROOM: "no room"}
+        return ended.get(child.returncode, "failed") if child is not None else "failed"
 
     def stop(self, run: RunFolder) -> None:
         """Ask, wait `GRACE_S`, then kill."""

@@ -8,8 +8,8 @@
     ├── Conflict              the object's state does not allow it
     ├── TooLarge              over a limit of size
     ├── RateLimited           over a limit of rate; `retry_after_s` says when to come back
-    ├── Unavailable           cannot be served now: engine down, missing extra, disk full
-    │   └── DatabaseAway      the database does not answer: what was begun is tried again
+    ├── Unavailable           cannot be served now: engine down, missing extra
+    │   └── StoreAway         database or files do not answer, or have no room: what was begun is tried again
     └── JobFailed             why a job ends as `failed`: becomes the job's `error` object
 
 `api/errors.py` gives each its status; `JobFailed` never reaches the wire as a response.
@@ -64,8 +64,8 @@ class Unavailable(LuthierError):
     """The machine cannot do this now; the message says what would mend it."""
 
 
-class DatabaseAway(Unavailable):
-    """The database does not answer; nothing was changed."""
+class StoreAway(Unavailable):
+    """The database or the files do not answer, or the disk has no room; nothing was changed."""
 
 
 class JobFailed(LuthierError):

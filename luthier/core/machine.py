@@ -1,12 +1,17 @@
-"""How much memory this process may count on."""
+"""What this machine has for us: memory, and room on its disk."""
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def memory_bytes() -> int:
@@ -16,3 +21,10 @@ def memory_bytes() -> int:
         with suppress(OSError, ValueError):  # no such file, or "max"
             memory = min(memory, int(limit.read_text()))
     return memory
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether something failed for want of room on a disk; libraries in Rust tell of it in their words alone."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    return any(f"os error {number}" in str(error) for number in _NO_ROOM)

@@ -28,6 +28,7 @@ from typing import Final, Literal
 from luthier.core.json import JsonObject
 
 Method = Literal["supervised", "dpo"]
+EXIT_NO_ROOM: Final = 4  # a trainer's, when the disk is full
 MAX_CONTEXT_TOKENS: Final = 2048  # of one training row; a base that sees less sets its own limit
 EventKind = Literal["started", "quote", "metrics", "checkpoint", "warning", "finished", "failed"]
 

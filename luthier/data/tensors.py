@@ -95,7 +95,7 @@ def write_tensors(path: Path, tensors: dict[str, Stored]) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
-            tensor.raw.tofile(file)
+            file.write(tensor.raw.data)  # numpy's own writing does not tell of a full disk
 
 
 def _read(path: Path) -> dict[str, Stored]:

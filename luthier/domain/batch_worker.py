@@ -76,7 +76,7 @@ class BatchWorker:
                 self._legs[held.batch.status](held)
         except* LeaseLost:
             log.info("batch let go", batch=batch.id)
-        except* Unavailable as errors:  # the store is away: the lease runs out and the batch is claimed again
+        except* (Unavailable, OSError) as errors:  # the store is away: the lease runs out, and it is claimed again
             log.error("batch cannot reach its store", batch=batch.id, errors=str(errors.exceptions))
         except* Exception:  # the thread's edge: the batch fails in words, the traceback is logged
             log.exception("batch failed unexpectedly", batch=batch.id)

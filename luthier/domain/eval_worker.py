@@ -105,7 +105,7 @@ class EvalWorker:
             words = error.message if isinstance(error, InvalidRequest) else str(error)
             with suppress(LeaseLost):
                 held.end("failed", {"code": "invalid_data", "message": words})
-        except* Unavailable as errors:  # the store is away: the lease runs out and the run is claimed again
+        except* (Unavailable, OSError) as errors:  # the store is away: the lease runs out, and it is claimed again
             log.error("eval run cannot reach its store", run=run.id, errors=str(errors.exceptions))
         except* Exception:  # the thread's edge: the run fails in words, the traceback is logged
             log.exception("eval run failed unexpectedly", run=run.id)

@@ -6,9 +6,11 @@ any crash: a claim starts a job's leg from what the run folder and the rows say.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -16,8 +18,9 @@ from anyio.from_thread import BlockingPortal
 
 from luthier.compute.base import Compute
 from luthier.compute.registry import make_compute
-from luthier.core.errors import DatabaseAway, JobFailed, LuthierError
+from luthier.core.errors import JobFailed, LuthierError, StoreAway
 from luthier.core.jobs import Job, NewEvent
+from luthier.core.machine import is_no_room
 from luthier.core.run import last_words
 from luthier.core.states import JobStatus
 from luthier.domain.alive import Sign, killed
@@ -82,7 +85,7 @@ class Runner:
                     self._news[name].clear()
                 else:
                     self._one(job, leg)
-            except LuthierError as error:  # the database is away: the job's lease runs out and it is claimed again
+            except LuthierError as error:  # the store is away: the job's lease runs out and it is claimed again
                 log.error("runner cannot reach its store", worker=name, error=error.message)
                 self._stopping.wait(BEAT_S)
 
@@ -99,20 +102,30 @@ class Runner:
             leg(held)
         except LeaseLost:
             log.info("job let go", job=job.id)
-        except DatabaseAway:
-            raise  # no fault of the job's
+        except StoreAway as error:  # no fault of the job's
+            self._wait(held, error.message)
+            raise
         except JobFailed as error:
             held.fail(error)
         except LuthierError as error:
             held.fail(JobFailed(error.message, code="server_error"))
         except OSError as error:
+            if is_no_room(error):
+                words = "the disk is full; free some of it"
+                self._wait(held, words)
+                raise StoreAway(words) from error
             where = f" ({error.filename})" if error.filename else ""
-            mend = "Free the disk, or mend the folder, and try again."
-            reason = f"The job failed: {error.strerror or error}{where}. {mend}"
+            reason = f"The job failed: {error.strerror or error}{where}. Mend the folder, and try again."
             held.fail(JobFailed(reason, code="server_error"))
         except Exception as error:  # the thread's edge: the job fails in words, the traceback is logged
             log.exception("job failed unexpectedly", job=job.id)
             held.fail(JobFailed(f"The job failed due to an internal error: {error!r}", code="server_error"))
+
+    def _wait(self, held: Held, words: str) -> None:
+        """Say, once an hour, that the job stands still; it is claimed again when its lease has run out."""
+        hour = int(time.time()) // 3600
+        with suppress(LuthierError, LeaseLost):  # where this cannot be written either, the log says it
+            held.say(NewEvent(f"waits-{hour}", f"The job waits: {words}. It goes on by itself.", "warn"))
 
     def _validate(self, held: Held) -> None:
         def go_on() -> None:
@@ -186,6 +199,8 @@ class Runner:
                 held.say(NewEvent(f"died-{died_at}", f"The trainer was killed at step {died_at}; it goes on", "warn"))
                 self._compute.start(held.run, held.job.fence)
                 reader = EventReader(held, self._publishing_rows)
+            elif state == "no room":
+                raise OSError(errno.ENOSPC, "No space left on device")
             elif state != "running":
                 raise reader.failure or JobFailed(
                     f"The trainer ended without a result. Its last words: {last_words(held.run.log)}",

@@ -21,7 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from luthier.core.errors import NotFound, Unavailable
+from luthier.core.errors import NotFound, StoreAway, Unavailable
 from luthier.core.run import sync_folder
 
 CHUNK_BYTES: Final = 1 << 20
@@ -159,4 +159,4 @@ def _translated(key: str) -> Iterator[None]:
         raise NotFound(f"no stored bytes under {key}") from error
     except (OSError, BaseError) as error:
         reason = str(error).partition("\n")[0]
-        raise Unavailable(f"the blob store failed at {key}: {reason}; free disk space or check its settings") from error
+        raise StoreAway(f"the blob store failed at {key}: {reason}; free disk space or check its settings") from error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, inspect, make_url, select, text
 from sqlalchemy.exc import DataError, OperationalError
 
-from luthier.core.errors import DatabaseAway, InvalidRequest, Unavailable
+from luthier.core.errors import InvalidRequest, StoreAway, Unavailable
 from luthier.store.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Database:
             return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
 
     def ping(self) -> None:
-        """Errors: `DatabaseAway`."""
+        """Errors: `StoreAway`."""
         with self.read() as connection:
             connection.execute(select(1))
 
@@ -188,4 +188,4 @@ def _translated() -> Iterator[None]:
     except OverflowError as error:  # SQLite's driver, of a number beyond 64 bits
         raise InvalidRequest(f"A number of this request is too large: {error}", code="invalid_value") from error
     except OperationalError as error:
-        raise DatabaseAway(f"the database does not answer: {error.orig}; nothing was changed, try again") from error
+        raise StoreAway(f"the database does not answer: {error.orig}; nothing was changed, try again") from error

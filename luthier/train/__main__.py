@@ -1,7 +1,8 @@
 """`python -m luthier.train RUN [--fence N]`: trains what RUN/spec.json says. The edge of the trainer's process.
 
 Exit codes: 0 the adapter stands, or SIGTERM ended the run at a step whose state stands; 1 the run failed, its last
-event says why; 3 a newer claim owns the run. One trainer a run: another one waits for the lock until this one is gone.
+event says why; 3 a newer claim owns the run; 4 the disk is full, and the run goes on when it is not. One trainer a run:
+another one waits for the lock until this one is gone.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from luthier.core.errors import JobFailed, LuthierError
-from luthier.core.run import RunFolder
+from luthier.core.machine import is_no_room
+from luthier.core.run import EXIT_NO_ROOM, RunFolder
 from luthier.train.journal import Fence, FencedOff, say_failed
 
 EXIT_FAILED: Final = 1
@@ -53,7 +55,10 @@ def main() -> int:
             print(f"fenced off: {error}", file=sys.stderr)  # noqa: T201  # the trainer's log
             return EXIT_FENCED
         except Exception as error:  # noqa: BLE001  # the process's edge: whatever it is, the run must end with a reason
-            traceback.print_exc()
+            with suppress(OSError):  # the log is on the same disk
+                traceback.print_exc()
+            if is_no_room(error):
+                return EXIT_NO_ROOM
             say_failed(run, fence, _as_failure(error))
             return EXIT_FAILED
     return 0

@@ -343,14 +343,29 @@ def test_a_trainer_that_fails_ends_its_job_with_its_reason(server):
     assert job.error.message.startswith("The trainer failed:")
 
 
-def test_a_full_disk_says_so(server, monkeypatch):
+@pytest.mark.parametrize("place", ["luthier.domain.validation.write_atomic", "luthier.compute.local.write_atomic"])
+def test_on_a_full_disk_a_job_waits(server, monkeypatch, place):
+    """In either leg; it goes on by itself when there is room."""
+
     def full(*_):
         raise OSError(28, "No space left on device", "spec.json")
 
-    monkeypatch.setattr("luthier.domain.validation.write_atomic", full)
+    monkeypatch.setattr("luthier.domain.runner.LEASE_S", 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        job = create(server.client)
+        until(lambda: any("the disk is full" in message for message in messages(server.client, job.id)))
+    assert ended(server.client, job.id).status == "succeeded"
+
+
+def test_a_folder_that_cannot_be_written_to_fails_the_job(server, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", "spec.json")
+
+    monkeypatch.setattr("luthier.domain.validation.write_atomic", refused)
     job = ended(server.client, create(server.client).id)
     assert job.status == "failed"
-    assert job.error.message.startswith("The job failed: No space left on device (spec.json). Free the disk")
+    assert job.error.message == "The job failed: Permission denied (spec.json). Mend the folder, and try again."
 
 
 def test_the_receipt_tells_of_every_line(server, undisturbed):

@@ -6,7 +6,8 @@ Accepted is what was answered with a success. In the end every accepted file and
 final, every line answered once, every end told once, every adapter byte for byte that of an undisturbed run, and
 `luthier doctor --deep` is content. The exit status is 1 otherwise.
 
-Not in it: power loss, full disks (tests/api/test_training.py has one), engines (the echo answers).
+A full disk wants a file system of its own, and that wants root; without, the report says that it was left out. Not in
+it: power loss, engines (the echo answers).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ KEY = "sk-chaos-0123456789abcdefghijklmnopqrstuvwxyz"
 CHATS = "\n".join(chat_line(f"question {i}", f"ansir {i % 3}") for i in range(10)).encode()
 LINES = 20
 SETTLE_S = 600
+DISK = "size=3g,mode=700"
 FINAL = {"succeeded", "failed", "cancelled"}
 TOML = '[bases.tiny]\nsource = "file:/nowhere/m.gguf"\nsha256 = "' + "0" * 64 + '"\nlicence = "Apache-2.0"\n'
 
@@ -141,11 +144,30 @@ class Victim:
             connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}"))
         engine.dispose()
 
+    def fill_disk(self) -> None:
+        """No room for a while, and now and then a kill meanwhile."""
+        ballast = self.folder / "ballast"
+        with ballast.open("wb") as file:
+            for _ in range(20):  # others write, and delete, at the same time
+                disk = os.statvfs(self.folder)
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), disk.f_bavail * disk.f_frsize)
+        time.sleep(random.uniform(1, 10))
+        killed = random.random() < 0.3
+        if killed:
+            self._signal(signal.SIGKILL)
+            self.process.wait()
+        ballast.unlink()
+        if killed:
+            self.start()
+
     def suffer(self) -> None:
         """One fault, at random."""
         kinds = {self.kill: 5, self.freeze: 4, self.kill_trainer: 5, self.restart: 2, self.outlive_lease: 1}
         if self.database_url:
             kinds[self.disconnect] = 4
+        if self.folder.is_mount():
+            kinds[self.fill_disk] = 3
         fault = random.choices(list(kinds), list(kinds.values()))[0]
         if fault() is not False:
             self.faults[fault.__name__] += 1
@@ -169,6 +191,7 @@ class Load:
         self.batches: list[str] = []
         self.jobs: list[str] = []
         self.refused = 0
+        self.unexpected: list[str] = []  # what the server itself does not know: no fault excuses these
         self._done = threading.Event()
         works = (self.upload, self.chat, self.batch, self.job)
         self._threads = [threading.Thread(target=self._run, args=(work,), daemon=True) for work in works]
@@ -215,8 +238,10 @@ class Load:
         while not self._done.is_set():
             try:
                 work()
-            except openai.OpenAIError:
+            except openai.OpenAIError as error:
                 self.refused += 1
+                if getattr(error, "status_code", None) == 500:
+                    self.unexpected.append(str(error))
                 time.sleep(0.3)
 
 
@@ -282,13 +307,25 @@ def losses(load: Load, victim: Victim, told: Told, reference: str) -> Counter[st
     return lost
 
 
+@contextlib.contextmanager
+def own_file_system(folder: Path) -> Iterator[Path]:
+    """A folder whose disk can be filled without harm to others; the same folder where there is none to be had."""
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "luthier-chaos", folder], check=False).returncode == 0
+    if not made:
+        print("full disks are left out: to mount a file system of its own wants root")
+    try:
+        yield folder
+    finally:
+        if made:
+            subprocess.run(["umount", "--lazy", folder], check=False)
+
+
 def main(minutes: float, database: str | None) -> int:
     seed = random.randrange(1 << 30)
     random.seed(seed)
     told = Told()
     threading.Thread(target=told.serve_forever, daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="luthier-chaos-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="luthier-chaos-") as name, own_file_system(Path(name)) as folder:
         (folder / "luthier.toml").write_text(TOML)
         add_weights(make_base(folder / "cache/bases" / ("0" * 64)))
         victim = Victim(folder, database)
@@ -310,6 +347,7 @@ def main(minutes: float, database: str | None) -> int:
             victim.suffer()
         load.stop()
         lost = losses(load, victim, told, reference)
+        lost["answers of status 500"] = len(load.unexpected)
         doctor = [sys.executable, "-m", "luthier.cli.main", "doctor", "--deep", "--data", folder / "data"]
         examined = subprocess.run(
             doctor, cwd=folder, env=victim.environment, check=False, capture_output=True, text=True
@@ -325,7 +363,7 @@ def main(minutes: float, database: str | None) -> int:
     print("accepted:", ", ".join(f"{len(getattr(load, kind))} {kind}" for kind in kinds), f"({LINES} lines a batch)")
     print(f"losses: {lost.total()}", *(f"  {count} {what}" for what, count in lost.items() if count), sep="\n")
     if lost.total():
-        print(examined.stdout)
+        print(*load.unexpected[:5], examined.stdout, sep="\n")
     return int(bool(lost.total()) or reference == "none")
 
 

@@ -4,7 +4,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from luthier.core.errors import DatabaseAway, JobFailed
+from luthier.core.errors import JobFailed, StoreAway
 from luthier.domain.alive import Sign
 from luthier.domain.held import LeaseLost
 from luthier.store import jobs
@@ -15,7 +15,7 @@ from tests.domain.workers import until
 
 def test_a_job_outlives_a_database_that_was_away(tmp_path, monkeypatch):
     """It is claimed again when its lease is over, and ends as it would have."""
-    errors = iter([DatabaseAway("the connection was cut"), JobFailed("line 1 is wrong")])
+    errors = iter([StoreAway("the connection was cut"), JobFailed("line 1 is wrong")])
 
     def validate(*_, **__):
         raise next(errors)

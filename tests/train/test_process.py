@@ -6,10 +6,13 @@ import os
 import random
 import signal
 import time
+from unittest.mock import Mock
 
 import pytest
+from safetensors import SafetensorError
 
-from luthier.core.run import Hyperparameters
+from luthier.core.run import EXIT_NO_ROOM, Hyperparameters
+from luthier.train.__main__ import main
 from tests.tiny import chat_line, make_run
 from tests.train.forge import Forge
 
@@ -177,3 +180,12 @@ def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path, base, forge, undisturbe
         metrics.write("17,0.1")
     assert forge.run(run) == 0
     assert_same_result(run, undisturbed)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), SafetensorError("I/O error: (os error 28)")])
+def test_a_full_disk_is_not_the_runs_end(tmp_path, base, monkeypatch, error):
+    run = make_run(tmp_path / "run", base, LINES, hyperparameters=EPOCHS)
+    monkeypatch.setattr("luthier.train.loop.train", Mock(side_effect=error))
+    monkeypatch.setattr("sys.argv", ["train", str(run.path)])
+    assert main() == EXIT_NO_ROOM
+    assert said(run) == []
