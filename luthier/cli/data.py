@@ -58,7 +58,7 @@ def check(
         if errors := format_errors(data, method):
             for error in errors:
                 say(f"  {error}")
-            raise InvalidRequest(f"{data.path}: {len(errors)} lines will not do; a job would fail with the first")
+            raise InvalidRequest(f"{data.path}: {len(errors)} line(s) will not do; a job would fail with the first")
         mine = Seen()
         found = survey(data, base, method, context_tokens, mine, seen)
         seen = mine

@@ -23,3 +23,12 @@ def parsed(text: str | bytes) -> Json:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return value
+
+
+def fault_of(line: bytes, reason: str) -> str:
+    """Why a line is not JSON: the parser's reason, unless it is not even text as JSON has it."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return "it is not UTF-8, save the file as UTF-8"
+    return reason

@@ -16,7 +16,7 @@ from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationErr
 from typing_extensions import TypedDict
 
 from luthier.core.errors import JobFailed
-from luthier.core.json import JsonObject
+from luthier.core.json import JsonObject, fault_of
 from luthier.core.run import Method
 
 Which = Literal["training", "validation"]
@@ -115,7 +115,7 @@ class LineReader:
                 case "preference":
                     return self._preference(_PREFERENCE.validate_json(line))
         except ValidationError as error:
-            raise _translate(self._file, number, error) from error
+            raise _translate(self._file, number, line, error) from error
 
     def _chat(self, number: int, line: _ChatLine) -> Chat:
         messages = line["messages"]
@@ -297,7 +297,7 @@ def _format_of(file: DataFile, method: Method, number: int, line: bytes) -> _For
     try:
         keys = _KEYS.validate_json(line)
     except ValidationError as error:
-        raise _translate(file, number, error) from error
+        raise _translate(file, number, line, error) from error
     found = next((_FORMATS[key] for key in keys if key in _FORMATS), None)
     if found is None and method == "dpo":
         raise file.invalid(f"Invalid file format. Example {number} is missing key 'input'.")
@@ -312,12 +312,13 @@ def _format_of(file: DataFile, method: Method, number: int, line: bytes) -> _For
     return found
 
 
-def _translate(file: DataFile, number: int, error: ValidationError) -> JobFailed:
+def _translate(file: DataFile, number: int, line: bytes, error: ValidationError) -> JobFailed:
     """The first of pydantic's errors, the most telling where a union failed, in OpenAI's words."""
     first = max(error.errors(include_url=False), key=lambda e: _TELLING.get(e["type"], 1))
     location, kind, message = first["loc"], first["type"], first["msg"]
     if kind == "json_invalid":
-        detail = f"Error: line contains invalid json: {message.removeprefix('Invalid JSON: ')} (line {number})"
+        fault = fault_of(line, message.removeprefix("Invalid JSON: "))
+        detail = f"Error: line contains invalid json: {fault} (line {number})"
         return file.invalid(f"Invalid file format. Example {number} cannot be parsed. {detail}")
     if not location:
         return file.invalid(f"Invalid file format. Example {number} is not a JSON object.")
@@ -339,6 +340,8 @@ def _translate(file: DataFile, number: int, error: ValidationError) -> JobFailed
             f"Invalid file format. {where} has {tags['discriminator'].strip(chr(39))} '{tags['tag']}'; "
             f"it must be one of {tags['expected_tags']}"
         )
+    if kind == "list_type" and key == "content":
+        message = "Input should be a valid string, or a list of parts"
     return file.invalid(f"Invalid file format. {where}" + (f", key '{key}'" if key else "") + f": {message}")
 
 

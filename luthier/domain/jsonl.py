@@ -7,6 +7,8 @@ from typing import Final
 
 from pydantic_core import from_json
 
+from luthier.core.json import fault_of
+
 EXPECTED: Final = "Expected file to have JSONL format, where every line is a valid JSON dictionary."
 # A line is held whole in memory; the longest honest one is a chat with images in it.
 MAX_LINE_BYTES: Final = 16 << 20
@@ -62,7 +64,7 @@ class JsonlCheck:
         try:
             value: object = from_json(line, allow_inf_nan=False)
         except ValueError as error:
-            self._fail(self._line, str(error).replace(" at line 1 column ", " at column "))
+            self._fail(self._line, fault_of(line, str(error).replace(" at line 1 column ", " at column ")))
             return
         if isinstance(value, dict):
             self._objects += 1

@@ -85,7 +85,7 @@ BAD_LINES = {
     "no content": (messages({"role": "user"}, ANSWER), "Example 2, message 1, key 'content': Field required"),
     "number as content": (
         messages({"role": "user", "content": 3}, ANSWER),
-        "Example 2, message 1, key 'content': Input should be a valid array",
+        "Example 2, message 1, key 'content': Input should be a valid string, or a list of parts",
     ),
     "image": (
         messages({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, ANSWER),
@@ -110,6 +110,11 @@ BAD_LINES = {
     ),
     "messages no list": ('{"messages": "x"}', "Example 2, key 'messages': Input should be a valid array"),
     "no object": ("[1]", "Example 2 is not a JSON object."),
+    "Latin 1": (
+        b'{"messages": "caf\xe9"}',
+        "Example 2 cannot be parsed. Error: line contains invalid json: it is not UTF-8, save the file as UTF-8 "
+        "(line 2)",
+    ),
     "no JSON": (
         '{"messages": [,]}',
         "Example 2 cannot be parsed. Error: line contains invalid json: expected value at line 1 column 15 (line 2)",
