@@ -106,12 +106,14 @@ class Fleet:
 
     def report_lost(self, place: Place) -> None:
         """A server that takes no requests is not asked again."""
-        if self._current is not None and self._current.server.api is place.api:
-            self._current.lost = True
+        for generation in self._living():
+            generation.lost = generation.lost or generation.server.api is place.api
 
     async def close(self) -> None:
         """End all servers at once."""
-        living = {*self._retired, *({self._current} if self._current else ())}
+        if self._growing is not None:
+            self._growing.cancel()
+        living = self._living()
         self._current = None
         self._retired.clear()
         for generation in living:
@@ -130,7 +132,7 @@ class Fleet:
                 if (fitting := self._fitting(adapter, count)) is not None:  # who waited before us started it for us too
                     return fitting
                 await self._keep(adapter)  # another start may have let it go
-                busy = any(one.usable and one.users for one in (*self._retired, self._current) if one)
+                busy = any(generation.usable and generation.users for generation in self._living())
                 return await self._start(count if busy else self.plan.slots)
 
     @contextmanager
@@ -176,10 +178,17 @@ class Fleet:
         return self._current
 
     def _fitting(self, adapter: Adapter | None, count: int) -> _Generation | None:
-        if self._current is None or not self._current.serves(adapter, count):
+        current = self._current
+        if current is None or not current.serves(adapter, count):
             return None
-        fitting = [self._current, *(old for old in reversed(self._retired) if old.serves(adapter, count))]
-        return next((generation for generation in fitting if generation.slots.free >= count), self._current)
+        if current.slots.free < count and current.slots.total < self.plan.most_slots:
+            for old in self._retired:
+                if old.serves(adapter, count) and old.slots.free >= count:
+                    return old
+        return current
+
+    def _living(self) -> list[_Generation]:
+        return [*self._retired, *([self._current] if self._current else ())]
 
     def _grow_if_busy(self, count: int) -> None:
         """Start a server with more slots beside the current one; meanwhile that one answers on."""
