@@ -7,8 +7,9 @@ from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from luthier.api.invalid import explain
@@ -35,6 +36,7 @@ STATUS: Final[dict[type[LuthierError], HTTPStatus]] = {
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+CLIENT_CLOSED_REQUEST: Final = 499  # nobody reads it; logs do
 
 
 def error_response(error: LuthierError) -> JSONResponse:
@@ -89,6 +91,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(LuthierError)
     async def ours(_request: Request, error: LuthierError) -> JSONResponse:
         return error_response(error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

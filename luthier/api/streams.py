@@ -13,12 +13,11 @@ from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
-from luthier.api.errors import error_body
+from luthier.api.errors import CLIENT_CLOSED_REQUEST, error_body
 from luthier.core.errors import LuthierError
 from luthier.core.json import JsonObject
 
 T = TypeVar("T")
-CLIENT_CLOSED_REQUEST: Final = 499  # nobody reads it; logs do
 DONE: Final = b"data: [DONE]\n\n"
 STREAMED: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/event-stream": {}}}}
 """What the API document says of an operation that also answers in pieces."""

@@ -194,7 +194,13 @@ def test_a_client_that_waits_for_100_continue_is_told_to_go_on(server):
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_an_upload_broken_off_leaves_nothing(server):
+def test_an_upload_broken_off_leaves_nothing_and_is_no_error_of_ours(server):
+    def answered(status):
+        lines = server.http.get(f"http://{urlsplit(server.url).netloc}/metrics").text.splitlines()
+        counted = [x for x in lines if x.startswith("luthier_requests_total") and f'status="{status}"' in x]
+        return sum(float(line.rpartition(" ")[2]) for line in counted)
+
+    left, failed = answered(499), answered(500)
     blobs = server.platform.settings.data / "blobs"
     before = set(blobs.iterdir())
     form = "Content-Type: multipart/form-data; boundary=abc"
@@ -207,6 +213,9 @@ def test_an_upload_broken_off_leaves_nothing(server):
     while set(blobs.iterdir()) != before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert set(blobs.iterdir()) == before
+    while answered(499) == left and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (answered(499), answered(500)) == (left + 1, failed)
 
 
 def test_expiry(server):
