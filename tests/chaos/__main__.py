@@ -39,7 +39,7 @@ from tests.tiny import add_weights, chat_line, make_base
 KEY = "sk-chaos-0123456789abcdefghijklmnopqrstuvwxyz"
 CHATS = "\n".join(chat_line(f"question {i}", f"ansir {i % 3}") for i in range(10)).encode()
 LINES = 20
-SETTLE_S = 600
+SETTLE_S = 180
 DISK = "size=3g,mode=700"
 FINAL = {"succeeded", "failed", "cancelled"}
 TOML = '[bases.tiny]\nsource = "file:/nowhere/m.gguf"\nsha256 = "' + "0" * 64 + '"\nlicence = "Apache-2.0"\n'
@@ -256,14 +256,16 @@ def adapter(folder: Path, job_id: str) -> str:
 
 
 def wait_final(load: Load, victim: Victim) -> dict[str, str]:
-    """Statuses in the end, as far as they got in `SETTLE_S`."""
-    deadline = time.monotonic() + SETTLE_S
+    """Statuses in the end; it waits for as long as one becomes final every `SETTLE_S`."""
+    ends = FINAL | {"completed", "expired"}
+    asks = dict.fromkeys(load.jobs, load.client.fine_tuning.jobs.retrieve)
+    asks |= dict.fromkeys(load.batches, load.client.batches.retrieve)
     statuses: dict[str, str] = {}
-    while time.monotonic() < deadline:
-        statuses = {job: load.client.fine_tuning.jobs.retrieve(job).status for job in load.jobs}
-        statuses |= {batch: load.client.batches.retrieve(batch).status for batch in load.batches}
-        if set(statuses.values()) <= FINAL | {"completed", "expired"}:
-            break
+    deadline = time.monotonic() + SETTLE_S
+    while (left := [name for name in asks if statuses.get(name) not in ends]) and time.monotonic() < deadline:
+        statuses |= {name: asks[name](name).status for name in left}
+        if any(statuses[name] in ends for name in left):
+            deadline = time.monotonic() + SETTLE_S
         time.sleep(1)
     return statuses
 
