@@ -116,6 +116,14 @@ def test_a_checkpoint_as_good_counts_when_the_loss_has_risen_since():
     assert judge(trial(2, 3, 20, checkpoint, losses={30: 0.5, 60: 0.55})).kind == "tune"
 
 
+def test_where_most_tokens_are_known_a_loss_that_rises_a_little_counts_with_scores_that_fall():
+    def judged(right):
+        checkpoint = contender("checkpoint", right, model="ft:base:me::1:ckpt-step-13")
+        return judge(trial(2, 3, 29, checkpoint, losses={13: 0.06, 50: 0.12})).kind
+
+    assert [judged(29), judged(31), judged(34)] == ["tune", "tune", "overfitted"]
+
+
 def test_too_few_rows_say_why():
     few = replace(trial(2, 3, 4, leaked_rows=9), rows=ROWS[:3], contenders=())
     assert judge(few).sentence == (

@@ -9,6 +9,7 @@ not measurable       too few rows that were not trained on, or replies that do n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -28,7 +29,8 @@ LEARNT: Final = 0.5
 EQUAL: Final = 0.01  # prompts this near to each other are as good: the cheaper one counts
 SLIGHT: Final = 0.05  # a loss smaller than this, that may be chance, is outweighed by a lower price
 TELLING: Final = 0.1  # a gain as large as this is worth having, and more rows to know
-# What validation loss must have risen by since a checkpoint, as a share and in nats a token: noise moves it by less.
+# A validation loss that has risen since a checkpoint, by this factor and by so many nats a token, shows that since then
+# the model learnt by heart. One that has risen by fewer, as most tokens are known anyway, counts where scores fell too.
 LOSS_RISEN: Final = 1.15
 LOSS_RISEN_NATS: Final = 0.1
 OPENINGS: Final[dict[Kind, str]] = {
@@ -144,18 +146,21 @@ def _too_few(trial: Trial) -> str:
 def _best_of_ours(trial: Trial) -> Measured:
     """The tuned model, unless a checkpoint makes it look overfitted."""
     tuned = trial.tuned
-    final_loss = trial.losses.get(max(trial.losses, default=0))
     for checkpoint in sorted(trial.contenders, key=lambda m: -m.quality.mean):
         if checkpoint.role != "checkpoint" or not _above(trial, checkpoint.scores):
             continue
-        loss = trial.losses.get(_step(checkpoint))
-        risen = (
-            final_loss is not None and loss is not None and final_loss > max(LOSS_RISEN * loss, loss + LOSS_RISEN_NATS)
-        )
         better = difference(checkpoint.scores, tuned.scores)
-        if better.low > 0 or (risen and better.mean >= 0):
+        rise = _rise(trial, checkpoint)
+        if better.low > 0 or (rise > LOSS_RISEN_NATS and better.mean >= 0) or (rise > 0 and better.mean >= TELLING):
             return checkpoint
     return tuned
+
+
+def _rise(trial: Trial, checkpoint: Measured) -> float:
+    """By how many nats a token validation loss has risen since; 0 where that may be noise, or is not known."""
+    loss = trial.losses.get(_step(checkpoint), math.inf)
+    final = trial.losses.get(max(trial.losses, default=0), 0.0)
+    return final - loss if final > LOSS_RISEN * loss else 0.0
 
 
 def _overfitted(trial: Trial, checkpoint: Measured, shares: str) -> Verdict:
