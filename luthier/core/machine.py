@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Final
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-
-
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -115,7 +115,7 @@ class LineReader:
                 case "preference":
                     return self._preference(_PREFERENCE.validate_json(line))
         except ValidationError as error:
-            raise _translate(self._file, number, line, error) from error
+            raise _translate(self._file, number, error) from error
 
     def _chat(self, number: int, line: _ChatLine) -> Chat:
         messages = line["messages"]
@@ -297,7 +297,7 @@ def _format_of(file: DataFile, method: Method, number: int, line: bytes) -> _For
     try:
         keys = _KEYS.validate_json(line)
     except ValidationError as error:
-        raise _translate(file, number, line, error) from error
+        raise _translate(file, number, error) from error
     found = next((_FORMATS[key] for key in keys if key in _FORMATS), None)
     if found is None and method == "dpo":
         raise file.invalid(f"Invalid file format. Example {number} is missing key 'input'.")
@@ -312,12 +312,12 @@ def _format_of(file: DataFile, method: Method, number: int, line: bytes) -> _For
     return found
 
 
-def _translate(file: DataFile, number: int, line: bytes, error: ValidationError) -> JobFailed:
+def _translate(file: DataFile, number: int, error: ValidationError) -> JobFailed:
     """The first of pydantic's errors, the most telling where a union failed, in OpenAI's words."""
     first = max(error.errors(include_url=False), key=lambda e: _TELLING.get(e["type"], 1))
     location, kind, message = first["loc"], first["type"], first["msg"]
     if kind == "json_invalid":
-        fault = fault_of(line, message.removeprefix("Invalid JSON: "))
+        fault = fault_of(first["input"], message.removeprefix("Invalid JSON: "))
         detail = f"Error: line contains invalid json: {fault} (line {number})"
         return file.invalid(f"Invalid file format. Example {number} cannot be parsed. {detail}")
     if not location:

@@ -6,11 +6,10 @@ any crash: a claim starts a job's leg from what the run folder and the rows say.
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -35,6 +34,7 @@ from luthier.store import jobs
 POLL_S: Final = 0.1
 PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
 MOST_DEATHS: Final = 3  # of a trainer without a step between them
+FULL: Final = "the disk is full; free some of it"
 REST: Final = 20  # times as long as a look at the whole queue took
 
 log = structlog.get_logger(__name__)
@@ -99,33 +99,26 @@ class Runner:
     def _one(self, job: Job, leg: Callable[[Held], None]) -> None:
         held = Held(self._platform, job)
         try:
-            leg(held)
+            with _full_disk_is_away():
+                leg(held)
         except LeaseLost:
             log.info("job let go", job=job.id)
-        except StoreAway as error:  # no fault of the job's
-            self._wait(held, error.message)
+        except StoreAway as error:  # no fault of the job's: it waits until its lease has run out, and is claimed again
+            told = f"waits-{int(time.time()) // 3600}"  # once an hour
+            with suppress(LuthierError, LeaseLost):  # where this cannot be written either, the log says it
+                held.say(NewEvent(told, f"The job waits: {error.message}. It goes on by itself.", "warn"))
             raise
         except JobFailed as error:
             held.fail(error)
         except LuthierError as error:
             held.fail(JobFailed(error.message, code="server_error"))
         except OSError as error:
-            if is_no_room(error):
-                words = "the disk is full; free some of it"
-                self._wait(held, words)
-                raise StoreAway(words) from error
             where = f" ({error.filename})" if error.filename else ""
             reason = f"The job failed: {error.strerror or error}{where}. Mend the folder, and try again."
             held.fail(JobFailed(reason, code="server_error"))
         except Exception as error:  # the thread's edge: the job fails in words, the traceback is logged
             log.exception("job failed unexpectedly", job=job.id)
             held.fail(JobFailed(f"The job failed due to an internal error: {error!r}", code="server_error"))
-
-    def _wait(self, held: Held, words: str) -> None:
-        """Say, once an hour, that the job stands still; it is claimed again when its lease has run out."""
-        hour = int(time.time()) // 3600
-        with suppress(LuthierError, LeaseLost):  # where this cannot be written either, the log says it
-            held.say(NewEvent(f"waits-{hour}", f"The job waits: {words}. It goes on by itself.", "warn"))
 
     def _validate(self, held: Held) -> None:
         def go_on() -> None:
@@ -200,10 +193,20 @@ class Runner:
                 self._compute.start(held.run, held.job.fence)
                 reader = EventReader(held, self._publishing_rows)
             elif state == "no room":
-                raise OSError(errno.ENOSPC, "No space left on device")
+                raise StoreAway(FULL)
             elif state != "running":
                 raise reader.failure or JobFailed(
                     f"The trainer ended without a result. Its last words: {last_words(held.run.log)}",
                     code="server_error",
                 )
             time.sleep(POLL_S)
+
+
+@contextmanager
+def _full_disk_is_away() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_no_room(error):
+            raise StoreAway(FULL) from error
+        raise

@@ -181,7 +181,7 @@ class Fleet:
         current = self._current
         if current is None or not current.serves(adapter, count):
             return None
-        if current.slots.free < count and current.slots.total < self.plan.most_slots:
+        if self._should_grow(current, count):
             for old in self._retired:
                 if old.serves(adapter, count) and old.slots.free >= count:
                     return old
@@ -193,13 +193,11 @@ class Fleet:
     def _grow_if_busy(self, count: int) -> None:
         """Start a server with more slots beside the current one; meanwhile that one answers on."""
         current = self._current
-        if (
-            current is not None
-            and current.slots.free < count
-            and current.slots.total < self.plan.most_slots
-            and not self._starting.locked()
-        ):
+        if current is not None and self._should_grow(current, count) and not self._starting.locked():
             self._growing = self._run(self._grown(current))
+
+    def _should_grow(self, generation: _Generation, count: int) -> bool:
+        return generation.slots.free < count and generation.slots.total < self.plan.most_slots
 
     async def _grown(self, generation: _Generation) -> None:
         async with self._starting:

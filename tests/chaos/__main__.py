@@ -255,7 +255,7 @@ def adapter(folder: Path, job_id: str) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "none"
 
 
-def wait_final(load: Load, victim: Victim) -> dict[str, str]:
+def wait_final(load: Load) -> dict[str, str]:
     """Statuses in the end; it waits for as long as one becomes final every `SETTLE_S`."""
     ends = FINAL | {"completed", "expired"}
     asks = dict.fromkeys(load.jobs, load.client.fine_tuning.jobs.retrieve)
@@ -273,7 +273,7 @@ def wait_final(load: Load, victim: Victim) -> dict[str, str]:
 def losses(load: Load, victim: Victim, told: Told, reference: str) -> Counter[str]:
     """Everything accepted that is not as it should be, by kind."""
     lost: Counter[str] = Counter()
-    client, statuses = load.client, wait_final(load, victim)
+    client, statuses = load.client, wait_final(load)
     for file_id, content in load.files.items():
         with contextlib.suppress(openai.OpenAIError):
             if client.files.content(file_id).read() == content:
