@@ -78,7 +78,8 @@ class _Band:
 
     def scores(self, q_HND: Tensor, k_KND: Tensor, scoring: Scoring) -> Tensor:
         """`[Hk·B, G·Q, K]`, whoever sees whom."""
-        scores = torch.bmm(self.queries(q_HND, len(k_KND)).mul_(scoring.scale), self.pick(k_KND).transpose(1, 2))
+        queries = self.queries(q_HND, len(k_KND)) * scoring.scale  # not in place: they may be q itself, for backward
+        scores = torch.bmm(queries, self.pick(k_KND).transpose(1, 2))
         return capped(scores, scoring.cap)
 
     def probabilities(self, q_HND: Tensor, k_KND: Tensor, scoring: Scoring) -> Tensor:

@@ -19,6 +19,7 @@ from tests.tiny import add_weights, make_base, make_run
 RELATIVE = 1e-5
 SHAPES = {
     "llama": {},
+    "a key head for each query head": {"num_key_value_heads": 4},
     "biased, untied": {"attention_bias": True, "tie_word_embeddings": False},
     "qwen3": {"model_type": "qwen3"},
     "mistral, window 9": {"model_type": "mistral", "sliding_window": 9},
