@@ -14,8 +14,7 @@ class Compute(Protocol):
     """Starts and stops trainers. Every method may be called again after a crash of the caller."""
 
     def start(self, run: RunFolder, fence: int) -> None:
-        """Start a trainer under a fence, or adopt the one that this fence already started. An older trainer is
-        stopped first."""
+        """Start a trainer under a fence. One that is there already is ended first, killed where need be."""
         ...
 
     def poll(self, run: RunFolder) -> RunState:

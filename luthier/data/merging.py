@@ -48,13 +48,16 @@ def module_of(name: str) -> tuple[str, str] | None:
 
 
 def read_factors(adapter: Path) -> dict[str, dict[str, Matrix]]:
-    """A and B of each module. Errors: `InvalidRequest` for a tensor that is none of these."""
+    """A and B of each module. Errors: `InvalidRequest` for a tensor that is none of these, or lacks its other half."""
     factors: dict[str, dict[str, Matrix]] = {}
     for name, tensor in read_tensors(adapter).items():
         place = module_of(name)
         if place is None:
             raise InvalidRequest(f"adapter {adapter}: tensor {name} is no LoRA factor of a module")
         factors.setdefault(place[0], {})[place[1]] = tensor.f32()
+    for module, sides in factors.items():
+        if missing := {"A", "B"} - set(sides):
+            raise InvalidRequest(f"adapter {adapter}: module {module} has no LoRA factor {missing.pop()}")
     return factors
 
 

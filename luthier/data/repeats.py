@@ -22,6 +22,7 @@ from luthier.data.chats import Chat, Completion, Example, Preference
 
 MOST_SAME: Final = 1_000_000
 MOST_NEAR: Final = 100_000
+MOST_ALIKE: Final = 64
 NEAR: Final = 0.8  # shared pairs of neighbouring words, of all pairs that either line has
 # Below this many pairs one changed word is a large share, and "yes" after two questions would make them alike.
 FEWEST_PAIRS: Final = 8
@@ -48,26 +49,33 @@ class Seen:
 
     def find(self, text: str) -> Repeat | None:
         """The line that said this, if one did."""
-        return self._find(_key(text), _sketch(text))
+        sketch = _sketch(text)
+        return self._find(_key(text), sketch, self._near_to(sketch))
 
     def add(self, line: int, text: str) -> Repeat | None:
         """Remember a line; the earlier one that it repeats, if it does."""
         key, sketch = _key(text), _sketch(text)
-        found = self._find(key, sketch)
+        near = self._near_to(sketch)
+        found = self._find(key, sketch, near)
         if len(self._same) < MOST_SAME:
             self._same.setdefault(key, line)
         # One line stands for all that are like it, so a file of one template costs no more than any other.
-        if found is None and sketch is not None and len(self._near) < MOST_NEAR:
+        # Where many are half alike, none of them stands for the others, and those that are there must do.
+        if found is None and sketch is not None and len(self._near) < MOST_NEAR and len(near) < MOST_ALIKE:
             self._near[line] = sketch
             self._index.insert(line, sketch)
         return found
 
-    def _find(self, key: bytes, sketch: RMinHash | None) -> Repeat | None:
+    def _near_to(self, sketch: RMinHash | None) -> list[int]:
+        """Lines that may be like this one."""
+        return self._index.query(sketch) if sketch is not None else []
+
+    def _find(self, key: bytes, sketch: RMinHash | None, near: list[int]) -> Repeat | None:
         if (line := self._same.get(key)) is not None:
             return Repeat(line, same=True)
         if sketch is None:
             return None
-        alike = [line for line in self._index.query(sketch) if self._near[line].jaccard(sketch) >= NEAR]
+        alike = [line for line in near if self._near[line].jaccard(sketch) >= NEAR]
         return Repeat(min(alike), same=False) if alike else None
 
 

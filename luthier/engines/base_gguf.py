@@ -15,10 +15,9 @@ import gguf
 import numpy as np
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.ids import random_text
-from luthier.core.run import sync_folder
 from luthier.data.gguf_layout import ARCHITECTURES, PERMUTED, interleaved, llama3_divisors, tensor_names
 from luthier.data.tensors import Matrix, Stored, read_tensors
+from luthier.engines.new_gguf import new_gguf
 from luthier.engines.vocabulary_gguf import add_vocabulary
 
 Config = dict[str, Any]
@@ -45,26 +44,19 @@ def write_base_gguf(hf: Path, target: Path, *, name: str) -> None:
         )
     architecture = ARCHITECTURES[kind]
     tensors = read_tensors(hf)
-    temporary = target.with_name(f".{target.name}.{random_text(6)}.tmp")  # two may write it at once
-    writer = gguf.GGUFWriter(temporary, architecture)
-    writer.add_name(name)
-    _add_shape(writer, kind, config)
-    freqs = _add_rope(writer, kind, config)
-    add_vocabulary(writer, hf, config)
-    if freqs is not None:
-        writer.add_tensor("rope_freqs.weight", freqs)
-    names = tensor_names(architecture, config["num_hidden_layers"])
-    for tensor_name, tensor in tensors.items():
-        place = names.get_name(tensor_name, try_suffixes=(".weight", ".bias"))
-        if place is None:
-            raise InvalidRequest(f"tensor {tensor_name} has no place in a {architecture} model")
-        _add_tensor(writer, place, _as_served(tensor, place, architecture, config))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    temporary.rename(target)
-    sync_folder(target.parent)
+    with new_gguf(target, architecture) as writer:
+        writer.add_name(name)
+        _add_shape(writer, kind, config)
+        freqs = _add_rope(writer, kind, config)
+        add_vocabulary(writer, hf, config)
+        if freqs is not None:
+            writer.add_tensor("rope_freqs.weight", freqs)
+        names = tensor_names(architecture, config["num_hidden_layers"])
+        for tensor_name, tensor in tensors.items():
+            place = names.get_name(tensor_name, try_suffixes=(".weight", ".bias"))
+            if place is None:
+                raise InvalidRequest(f"tensor {tensor_name} has no place in a {architecture} model")
+            _add_tensor(writer, place, _as_served(tensor, place, architecture, config))
 
 
 def _add_shape(writer: gguf.GGUFWriter, kind: str, config: Config) -> None:
@@ -127,7 +119,8 @@ def _as_served(tensor: Stored, place: str, architecture: str, config: Config) ->
     if architecture in PERMUTED and ".attn_q." in place:
         return tensor.like(_interleaved(tensor.f32(), config["num_attention_heads"]))
     if architecture in PERMUTED and ".attn_k." in place:
-        return tensor.like(_interleaved(tensor.f32(), config["num_key_value_heads"]))
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        return tensor.like(_interleaved(tensor.f32(), heads))
     if len(tensor.shape) == 1:  # norms and biases: llama.cpp wants them in float32
         values = tensor.f32() + np.float32(architecture.startswith("gemma") and place.endswith("norm.weight"))
         return Stored("F32", tensor.shape, np.ascontiguousarray(values).view(np.uint8))

@@ -42,15 +42,19 @@ def chat(body: JsonObject, template: ChatTemplate, notation: Notation) -> Chat:
     }
     if top is not None:
         asked["logprobs"] = max(1, top)  # for llama.cpp none means no log-probabilities at all
+    answer = _json_answer(body.get("response_format"))
     if tools:
         asked["preserved_tokens"] = [mark for mark in (notation.opening, notation.closing) if mark]
         if isinstance(choice, dict) or choice == "required":
             named = _named(tools, choice) if isinstance(choice, dict) else tools
             asked["grammar"] = calling_grammar(named, notation, many=many and choice == "required")
         elif any(_function(tool).get("strict") for tool in tools):
-            asked["grammar"] = calling_grammar(tools, notation, many=many, text_too=True)
-    if (grammar := _json_grammar(body.get("response_format"))) and "grammar" not in asked:
-        asked["grammar"] = grammar
+            asked["grammar"] = calling_grammar(tools, notation, many=many, text_too=True, answer=answer)
+        elif answer is not None:
+            named = [{"function": {"name": _function(tool)["name"]}} for tool in tools]
+            asked["grammar"] = calling_grammar(named, notation, many=many, answer=answer)
+    elif answer is not None:
+        asked["grammar"] = f"%llguidance {{}}\nstart: {answer}"
     return Chat(asked, notation if tools else None, many, top)
 
 
@@ -83,7 +87,8 @@ def _sampling(body: JsonObject) -> JsonObject:
     return given
 
 
-def _json_grammar(response_format: Json) -> str | None:
+def _json_answer(response_format: Json) -> str | None:
+    """The rule of a grammar that an answer follows which is no call."""
     if not isinstance(response_format, dict):
         return None
     schema: JsonObject = {"type": "object"}
@@ -94,7 +99,7 @@ def _json_grammar(response_format: Json) -> str | None:
         check_schema(schema, param="response_format")
     elif response_format["type"] != "json_object":
         return None
-    return f"%llguidance {{}}\nstart: {json_rule(schema)}"
+    return json_rule(schema)
 
 
 def _named(tools: Sequence[JsonObject], choice: JsonObject) -> list[JsonObject]:
@@ -199,7 +204,10 @@ def text_logprobs(given: Wire | None, offset: int, top: int) -> JsonObject | Non
     return {
         "tokens": [t["token"] for t in tokens],
         "token_logprobs": [t["logprob"] for t in tokens],
-        "top_logprobs": [{t["token"]: t["logprob"] for t in token["top_logprobs"][:top]} for token in tokens],
+        "top_logprobs": [
+            {t["token"]: t["logprob"] for t in [*token["top_logprobs"][:top], token] if t["logprob"] is not None}
+            for token in tokens
+        ],
         "text_offset": offsets,
     }
 

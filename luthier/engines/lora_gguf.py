@@ -12,12 +12,11 @@ from pathlib import Path
 import gguf
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.ids import random_text
-from luthier.core.run import sync_folder
 from luthier.data.gguf_layout import PERMUTED, interleaved, tensor_names
 from luthier.data.merging import lora_alpha, module_of, read_adapter_config
 from luthier.data.tensors import Matrix, read_tensors
 from luthier.engines.gguf_header import GgufHeader
+from luthier.engines.new_gguf import new_gguf
 
 
 def adapter_gguf(adapter: Path, base: GgufHeader) -> Path:
@@ -55,16 +54,9 @@ def _renamed(adapter: Path, tensors: dict[str, Matrix], base: GgufHeader) -> Ite
 
 
 def _write(target: Path, architecture: str, alpha: float, tensors: Iterator[tuple[str, Matrix]]) -> None:
-    temporary = target.with_name(f".{target.name}.{random_text(6)}.tmp")  # two may write it at once
-    writer = gguf.GGUFWriter(temporary, architecture)
-    writer.add_type("adapter")
-    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
-    for name, matrix in tensors:
-        writer.add_tensor(name, matrix)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    temporary.rename(target)
-    sync_folder(target.parent)
+    with new_gguf(target, architecture) as writer:
+        writer.add_type("adapter")
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
+        for name, matrix in tensors:
+            writer.add_tensor(name, matrix)

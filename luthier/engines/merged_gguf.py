@@ -11,6 +11,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from luthier.core.errors import InvalidRequest
 from luthier.data.tensors import Matrix
+from luthier.engines.new_gguf import new_gguf
 
 _ANEW: Final = (gguf.Keys.General.ARCHITECTURE, gguf.Keys.Tokenizer.CHAT_TEMPLATE)
 # Rounded to 4 bits again, a merged model forgot what it had learnt: SmolLM2's log-probabilities were off by 7.38.
@@ -28,23 +29,19 @@ def write_merged_gguf(base: Path, adapter: Path, target: Path, *, template: str)
     names = {name.rpartition(".lora_")[0] for name in factors}
     if missing := names - {tensor.name for tensor in model.tensors}:
         raise InvalidRequest(f"the base model has no tensor {', '.join(sorted(missing))}, which the adapter changes")
-    writer = gguf.GGUFWriter(target, str(model.fields[gguf.Keys.General.ARCHITECTURE].contents()))
-    for field in model.fields.values():
-        if not field.name.startswith("GGUF.") and field.name not in _ANEW:
-            _copy(writer, field)
-    writer.add_chat_template(template)
-    for tensor in model.tensors:
-        if tensor.name not in names:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-            continue
-        a, b = factors[f"{tensor.name}.lora_a"], factors[f"{tensor.name}.lora_b"]
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        data, kind = _as_kind(values + np.float32(alpha / len(a)) * (b @ a), tensor.tensor_type)
-        writer.add_tensor(tensor.name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    with new_gguf(target, str(model.fields[gguf.Keys.General.ARCHITECTURE].contents())) as writer:
+        for field in model.fields.values():
+            if not field.name.startswith("GGUF.") and field.name not in _ANEW:
+                _copy(writer, field)
+        writer.add_chat_template(template)
+        for tensor in model.tensors:
+            if tensor.name not in names:
+                writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+                continue
+            a, b = factors[f"{tensor.name}.lora_a"], factors[f"{tensor.name}.lora_b"]
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+            data, kind = _as_kind(values + np.float32(alpha / len(a)) * (b @ a), tensor.tensor_type)
+            writer.add_tensor(tensor.name, data, raw_dtype=kind)
 
 
 def _copy(writer: gguf.GGUFWriter, field: gguf.ReaderField) -> None:

@@ -65,7 +65,7 @@ async def chunks(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Asy
                 logprobs = bodies.text_logprobs(echoed.scored, 0, top) if top is not None else None
                 offsets[index] = len(echoed.text)
                 yield _chunk(index, echoed.text, logprobs, None)
-    used: list[Wire] = []
+    used: dict[int, Wire] = {}  # by the choice, for they end in any order
     async with aclosing(asker.stream(questions, adapter)) as pieces:
         async for choice, usage in pieces:
             index, offset = choice["index"], offsets.get(choice["index"], 0)
@@ -73,8 +73,8 @@ async def chunks(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Asy
             offsets[index] = offset + len(choice["text"])
             yield _chunk(index, choice["text"], logprobs, choice["finish_reason"])
             if usage:
-                used.append(usage)
-    yield {"choices": [], "usage": bodies.usage(used, len(prompts))}
+                used[index] = usage
+    yield {"choices": [], "usage": bodies.usage([used[index] for index in sorted(used)], len(prompts))}
 
 
 def prompts_of(prompt: Json) -> list[Prompt]:

@@ -42,8 +42,10 @@ def notation_of(template: str) -> Notation:
     return HERMES
 
 
-def calling_grammar(tools: Sequence[JsonObject], notation: Notation, *, many: bool, text_too: bool = False) -> str:
-    """A grammar for an answer of calls of these functions: nothing else and at least one, or `text_too`.
+def calling_grammar(
+    tools: Sequence[JsonObject], notation: Notation, *, many: bool, text_too: bool = False, answer: str | None = None
+) -> str:
+    """A grammar for calls of these functions: nothing else and at least one; or `text_too`; or an `answer` by a rule.
 
     Errors: `InvalidRequest` for a function's parameters that are no usable schema.
     """
@@ -70,10 +72,15 @@ def calling_grammar(tools: Sequence[JsonObject], notation: Notation, *, many: bo
     else:
         one, more = "json", ""
     rules = [f"start: {one} {more}", f"json: {json_rule({'anyOf': shapes})}"]
-    if text_too:  # text is what has no call's beginning in it
-        opening = re.escape(notation.opening or "{")
+    if answer is not None:
+        rules[0] = f"start: answer | {one} {more}"
+        rules.append(f"answer: {answer}")
+    elif text_too and not notation.opening:  # a call is all of an answer, or none of it
+        rules[0] = f"start: TEXT | {one}"
+        rules.append("TEXT: /(\\s*[^\\s{](.|\\n)*)?/")
+    elif text_too:  # text is what has no call's beginning in it
         rules[0] = f"start: TEXT | TEXT {one} {more}"
-        rules.append(f"TEXT: /(.|\\n)*/ & ~/(.|\\n)*{opening}(.|\\n)*/")
+        rules.append(f"TEXT: /(.|\\n)*/ & ~/(.|\\n)*{re.escape(notation.opening)}(.|\\n)*/")
     return "%llguidance {}\n" + "\n".join(rules)
 
 
@@ -94,6 +101,7 @@ class CallReader:
     _held: str = ""
     _inside: bool = False
     _after_call: bool = False
+    _spoken: bool = False  # where calls have no mark, one that follows text is text too
 
     def feed(self, piece: str) -> str:
         """The text that is certain by now. Calls found are appended to `calls`."""
@@ -108,7 +116,8 @@ class CallReader:
                 self._held = self._held[end + len(self.notation.closing) :]
                 continue
             if not self.notation.opening:
-                if self._held and not self._held.lstrip().startswith("{"):
+                if self._spoken or not self._held.lstrip().startswith("{"):
+                    self._spoken = self._spoken or bool(self._held.strip())
                     text, self._held = text + self._held, ""
                 return text
             before, opening, after = self._held.partition(self.notation.opening)

@@ -143,5 +143,5 @@ async def _asked(api: HttpApi) -> Serving:
 def _mend(home: Path) -> str:
     return (
         f"Install vLLM and Luthier's plugin for it there: python3 -m venv {home} && "
-        f"{home}/bin/pip install vllm luthier-vllm (the latter from plugins/vllm; see docs/vllm.md)"
+        f"{home}/bin/pip install vllm ./plugins/vllm (the latter in Luthier's repository; see docs/vllm.md)"
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from luthier.core.errors import JobFailed, LuthierError
-from luthier.core.machine import is_no_room
+from luthier.core.machine import is_no_room, process_space
 from luthier.core.run import EXIT_NO_ROOM, RunFolder
 from luthier.train.journal import Fence, FencedOff, say_failed
 
@@ -66,11 +66,11 @@ def main() -> int:
 
 @contextmanager
 def _alone(run: RunFolder) -> Iterator[None]:
-    """Hold the run's lock; wait for whoever holds it. Our process id stands in it, for whoever must end us."""
+    """Hold the run's lock; wait for whoever holds it. Who we are stands in it, for whoever must end us."""
     with (run.path / "lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
-        lock.write(str(os.getpid()))
+        lock.write(f"{os.getpid()} {process_space()}")
         lock.flush()
         yield
 

@@ -60,9 +60,9 @@ class Policy:
         """FLOP/s at which this machine multiplies with the largest layer that is adapted."""
         return measure_peak(max((layer.weight for layer in self.adapter.layers.values()), key=Tensor.numel))
 
-    def next_tokens(self, ids_T: Ids) -> Tensor:
-        """`[T - 1, V]`: log-probabilities of what follows each of the ids but the last."""
-        hidden_ND = self._states(build_trie([Row(ids_T, np.ones(len(ids_T), np.float32))]))
+    def next_tokens(self, ids_T: Ids, start: int) -> Tensor:
+        """`[T - start, V]`: log-probabilities of the ids from `start`, which is 1 or more, on."""
+        hidden_ND = self._states(build_trie([Row(ids_T, np.ones(len(ids_T), np.float32))]))[start - 1 :]
         return capped((hidden_ND @ self._vocabulary_VD.t()).float(), self._cap).log_softmax(-1)
 
     @contextmanager

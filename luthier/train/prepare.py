@@ -88,14 +88,17 @@ def _dequantise(base: BaseFolder) -> None:
     if base.hf.exists():
         return
     _say("reading the GGUF and dequantising its weights")
-    temporary = base.path / f".hf.{os.getpid()}.tmp"
+    temporary = base.path / ".hf.tmp"  # one writes it at a time
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    write_hf(base.gguf, temporary)
-    for file in temporary.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-    temporary.rename(base.hf)
+    try:
+        write_hf(base.gguf, temporary)
+        for file in temporary.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        temporary.rename(base.hf)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(base.path)
 
 

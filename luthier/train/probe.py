@@ -42,7 +42,8 @@ def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Exampl
         row = made[0]
         if not row.trained:
             continue
-        start, end = _last_answer(row)
+        answers = _answers(row)
+        start, end = answers[-1]
         ids = row.ids[: start + TOKENS]
         if not probes:
             modules = _by_module(policy, ids, start, rows)
@@ -50,7 +51,7 @@ def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Exampl
             base = _likeliest(policy, ids, start, rows)
         probes.append(
             {
-                "body": _body(example),
+                "body": _body(example, len(answers)),
                 "prompt_ids": row.ids[:start].tolist(),
                 "prompt_texts": [rows.text_of(int(i)) for i in row.ids[:start]],
                 "answer_ids": ids[start:end].tolist(),
@@ -63,24 +64,25 @@ def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Exampl
     write_atomic(path, json.dumps({"template": template, "rows": probes, "modules": modules}).encode())
 
 
-def _body(example: Example) -> JsonObject | None:
+def _body(example: Example, answers: int) -> JsonObject | None:
     chat = example.preferred if isinstance(example, Preference) else example
     if isinstance(chat, Completion):
         return None
-    body: JsonObject = {"messages": list(_prompt(chat))}
+    body: JsonObject = {"messages": list(_prompt(chat, answers))}
     if chat.tools:
         body |= {"tools": list(chat.tools), "parallel_tool_calls": chat.parallel_tool_calls}
     return body
 
 
-def _prompt(chat: Chat) -> tuple[JsonObject, ...]:
-    """The messages before the last that is learnt."""
-    return chat.messages[: max(place for place, learnt in enumerate(chat.trained) if learnt)]
+def _prompt(chat: Chat, answers: int) -> tuple[JsonObject, ...]:
+    """The messages before the last that is learnt, of so many: a row that is cut may not have them all."""
+    learnt = [place for place, learnt in enumerate(chat.trained) if learnt]
+    return chat.messages[: learnt[answers - 1]]
 
 
 def _likeliest(policy: Policy, ids: np.ndarray, start: int, rows: Rows) -> list[Json]:
     with torch.no_grad():
-        logp_TV = policy.next_tokens(ids)[start - 1 :]
+        logp_TV = policy.next_tokens(ids, start)
     found: list[Json] = []
     for logp_V in logp_TV:
         spoken = next(i for i in logp_V.topk(min(MANY, len(logp_V))).indices.tolist() if rows.is_text(i))
@@ -105,8 +107,8 @@ def _kinds(policy: Policy) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in policy.adapter.layers})
 
 
-def _last_answer(row: Row) -> tuple[int, int]:
-    """Where the last run of trained tokens begins and ends."""
+def _answers(row: Row) -> list[tuple[int, int]]:
+    """Where each run of trained tokens begins and ends."""
     learnt = np.flatnonzero(row.weights)
-    gaps = np.flatnonzero(np.diff(learnt) > 1)
-    return int(learnt[gaps[-1] + 1] if len(gaps) else learnt[0]), int(learnt[-1]) + 1
+    runs = np.split(learnt, np.flatnonzero(np.diff(learnt) > 1) + 1)
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs]

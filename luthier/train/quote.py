@@ -17,6 +17,7 @@ from luthier.core.run import RunSpec
 from luthier.train.dataset import Dataset, Sample, batches
 from luthier.train.objective import Objective
 from luthier.train.policy import Policy
+from luthier.train.probe import TOKENS
 
 ENOUGH_S: Final = 3.0  # of measured steps, two at least
 # Where among an epoch's batches, sorted by their tokens, those stand that are measured: in the middle first.
@@ -58,7 +59,8 @@ def row_seconds(policy: Policy, samples: Sequence[Sample]) -> float:
     started = time.perf_counter()
     with torch.no_grad():
         for sample in samples:
-            policy.next_tokens(sample.rows[0].ids)
+            ids = sample.rows[0].ids
+            policy.next_tokens(ids, max(1, len(ids) - TOKENS))
     return (time.perf_counter() - started) / max(1, len(samples))
 
 

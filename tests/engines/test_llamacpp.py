@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.data.base_folder import BaseFolder
-from luthier.engines import lora_gguf
+from luthier.engines import lora_gguf, texts
 from luthier.engines.base import Adapter
 from luthier.engines.gguf_header import read_header
 from luthier.engines.llamacpp import LlamaCpp
@@ -321,6 +321,36 @@ def test_strict_tools_leave_room_for_text(engine, run):
     tool = {"type": "function", "function": {**TOOL["function"], "strict": True}}
     answer = run(engine.answer("chat/completions", {**HELLO, "tools": [tool]}, None))
     assert answer["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_beside_a_format_an_answer_follows_it_or_is_a_call(engine, run, strict):
+    tool = {"type": "function", "function": {**TOOL["function"], "strict": strict}}
+    for seed in range(4):
+        body = {**HELLO, "max_tokens": 400, "tools": [tool], "response_format": COLOUR, "seed": seed}
+        message = run(engine.answer("chat/completions", body, None))["choices"][0]["message"]
+        if message.get("tool_calls"):
+            assert message["tool_calls"][0]["function"]["name"] == "paint"
+        else:
+            assert json.loads(message["content"])["colour"] in ("red", "green")
+
+
+def test_usage_counts_each_prompt_once_in_whatever_order_choices_end(run):
+    class Asked:
+        async def stream(self, _questions, _adapter):
+            for index in (0, 2, 1, 3):
+                used = {"prompt_tokens": 3 if index < 2 else 900, "completion_tokens": 1}
+                used["prompt_tokens_details"] = {"cached_tokens": 0 if index % 2 == 0 else 1}
+                yield {"index": index, "text": "x", "logprobs": None, "finish_reason": "stop"}, used
+
+    async def story():
+        body = {"prompt": ["abc", "d" * 900], "n": 2}
+        async with aclosing(texts.chunks(Asked(), body, None)) as chunks:
+            return [chunk async for chunk in chunks][-1]["usage"]
+
+    usage = run(story())
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (903, 4, 907)
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 0}
 
 
 def test_several_prompts_the_best_of_several(engine, run):

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from luthier.core.errors import InvalidRequest, Unavailable
+from luthier.data.merging import read_factors
 from luthier.engines.gguf_header import GgufHeader, read_header
 from luthier.engines.lora_gguf import adapter_gguf
 from tests.engines.gguf_files import write_adapter
@@ -65,3 +67,26 @@ def test_a_tensor_without_a_place_is_refused(base, tmp_path):
 def test_a_missing_adapter_says_so(base, tmp_path):
     with pytest.raises(Unavailable, match="cannot be read"):
         adapter_gguf(tmp_path, read_header(base.gguf))
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(base, tmp_path, monkeypatch):
+    adapter, header = write_adapter(base, tmp_path / "a", seed=1), read_header(base.gguf)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            adapter_gguf(adapter, header)
+    assert sorted(p.name for p in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert adapter_gguf(adapter, header).exists()
+
+
+def test_half_an_adapter_is_refused(base, tmp_path):
+    adapter = write_adapter(base, tmp_path / "a", seed=1)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    tensors.pop(next(name for name in tensors if name.endswith("q_proj.lora_B.weight")))
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    with pytest.raises(InvalidRequest, match=r"q_proj has no LoRA factor B"):
+        read_factors(adapter)

@@ -49,6 +49,13 @@ def test_other_notations():
     assert read('{"name": "f", "parameters": {"x": 2}}', LLAMA) == ("", [("f", {"x": 2})])
     assert read("hello there", LLAMA) == ("hello there", [])
     assert read('{"no": "call"}', LLAMA) == ('{"no": "call"}', [])
+    said = 'Here you are: {"name": "Bob", "age": 3}'
+    assert [read(said, LLAMA, size) for size in (1, 1000)] == [(said, [])] * 2
+
+
+def test_text_goes_on_after_a_brace():
+    reader = CallReader(LLAMA)
+    assert [reader.feed(piece) for piece in ("if (x) ", "{", " y }", "\n")] == ["if (x) ", "{", " y }", "\n"]
 
 
 def test_a_template_tells_its_notation():

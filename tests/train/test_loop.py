@@ -157,6 +157,14 @@ def test_the_probe_is_of_rows_that_were_held_out(tmp_path, base):
     assert asked == ["held out 0", "held out 1"]
 
 
+def test_a_chat_whose_last_answer_was_cut_away_is_probed_at_the_one_before(tmp_path, base):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ansir"}]
+    long = json.dumps({"messages": [*turns, {"role": "user", "content": "x" * 600}, turns[1]]})
+    run = trained(tmp_path, base, CHATS, validation=[long])
+    [row] = json.loads(run.probe.read_text())["rows"]
+    assert [message["content"] for message in row["body"]["messages"]] == ["q"]
+
+
 def test_out_of_memory_halves_what_is_held_at_once_and_changes_no_loss(tmp_path, base, monkeypatch):
     monkeypatch.setattr(loop, "MIN_BUDGET", 50)
     monkeypatch.setattr(policy, "MEMORY_SHARE", 0)
