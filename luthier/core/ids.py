@@ -47,6 +47,16 @@ def new_id(noun: str) -> str:
     return PREFIXES[noun] + random_text(24)
 
 
+def item_id(noun: str, response_id: str, place: int) -> str:
+    """The id of an item of a response's output, which tells the response: `response_of` has it back."""
+    return f"{PREFIXES[noun]}{response_id.removeprefix(PREFIXES['response'])}{place:02x}"
+
+
+def response_of(item_id: str) -> str:
+    """The id of the response that an item's id would belong to, whether there is one or not."""
+    return PREFIXES["response"] + item_id.partition("_")[2][:24]
+
+
 def random_text(length: int) -> str:
     """`length` random letters and digits."""
     number, text = int.from_bytes(secrets.token_bytes(length)), []

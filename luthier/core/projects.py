@@ -53,6 +53,11 @@ class Caller:
     key_id: str
     scopes: frozenset[Scope]
 
+    @property
+    def administers(self) -> bool:
+        """Whether the key does nothing else, and so stands for the organisation instead of a project."""
+        return self.scopes == {"admin"}
+
 
 @dataclass(frozen=True)
 class AuditEntry:

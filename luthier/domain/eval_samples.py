@@ -15,6 +15,7 @@ from luthier.domain.graders.templates import fill_messages, find, said
 
 # What is sampled with where the run does not say; OpenAI's own run example has the same.
 DEFAULTS: Final[JsonObject] = {"temperature": 1.0, "top_p": 1.0, "seed": 42, "max_completion_tokens": 2048}
+UNSEEDED: Final = 0  # what an output item shows of a sample without a seed
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ async def ask(
     if chat:
         answer = await ask_model("/v1/chat/completions", {"model": source["model"], "messages": [*messages], **params})
     else:
-        body: JsonObject = {k: v for k, v in params.items() if k not in ("seed", "max_completion_tokens")}
+        params["seed"] = UNSEEDED
+        body: JsonObject = {k: v for k, v in params.items() if k in ("temperature", "top_p", "text", "tools")}
         body |= {"max_output_tokens": params["max_completion_tokens"], "store": False}
         answer = await ask_model("/v1/responses", {"model": source["model"], "input": [*messages], **body})
     used = {name: params[name] for name in DEFAULTS}
@@ -116,7 +118,7 @@ def _sample(
         output["tool_calls"] = message["tool_calls"]
     usage = ModelUsage.of(answer)
     shown: JsonObject = {
-        "input": [{"role": m["role"], "content": said(m.get("content"))} for m in messages],
+        "input": [_shown(message) for message in messages],
         "output": [output],
         "finish_reason": reason,
         "model": answer["model"],
@@ -127,12 +129,18 @@ def _sample(
     return Sample(names, shown, (usage,))
 
 
+def _shown(message: JsonObject) -> JsonObject:
+    """A message, or an item of a prebuilt trajectory: calls have arguments, and results an output, but no role."""
+    content = message.get("content", message.get("arguments", message.get("output")))
+    return {"role": message.get("role") or message.get("type") or "", "content": said(content)}
+
+
 def none(model: str, messages: list[JsonObject], body: JsonObject, used: JsonObject = DEFAULTS) -> Sample:
     """No sample: why is in the error's envelope."""
     wrong = body.get("error")
     error: dict[str, Any] = wrong if isinstance(wrong, dict) else {"message": str(body)}
     shown: JsonObject = {
-        "input": [{"role": m["role"], "content": said(m.get("content"))} for m in messages],
+        "input": [_shown(message) for message in messages],
         "output": [],
         "finish_reason": "error",
         "model": model,

@@ -19,13 +19,13 @@ from luthier.store.database import Database
 
 def create(database: Database, caller: Caller, checkpoint: str, project_ids: Sequence[str]) -> list[Permission]:
     """Let projects call the checkpoint. Errors: `NotFound`; `InvalidRequest` for a project that is not there."""
-    _own(database, caller, checkpoint)
+    owner = _owner(database, caller, checkpoint)
     unknown = permissions.unknown_projects(database, caller.organization_id, project_ids)
     if unknown:
         raise InvalidRequest(f"No such project: {unknown[0]}", code="invalid_value", param="project_ids")
     now = int(time.time())
     wanted = [
-        Permission(new_id("permission"), checkpoint, caller.project_id, project_id, now)
+        Permission(new_id("permission"), checkpoint, owner, project_id, now)
         for project_id in dict.fromkeys(project_ids)
     ]
     return permissions.create(database, wanted, [_granted(caller, permission) for permission in wanted])
@@ -35,24 +35,29 @@ def list_page(
     database: Database, caller: Caller, checkpoint: str, query: PageQuery, *, project_id: str | None
 ) -> Page[Permission]:
     """Who may call the checkpoint. Errors: `NotFound`."""
-    _own(database, caller, checkpoint)
-    return permissions.list_page(database, caller.project_id, checkpoint, query, project_id=project_id)
+    owner = _owner(database, caller, checkpoint)
+    return permissions.list_page(database, owner, checkpoint, query, project_id=project_id)
 
 
 def delete(database: Database, caller: Caller, checkpoint: str, permission_id: str) -> None:
     """Take a permission back. Errors: `NotFound`."""
-    _own(database, caller, checkpoint)
-    noted = entry(caller, caller.project_id, "checkpoint.permission.deleted", permission_id, {})
-    if not permissions.delete(database, caller.project_id, checkpoint, permission_id, noted):
+    owner = _owner(database, caller, checkpoint)
+    noted = entry(caller, owner, "checkpoint.permission.deleted", permission_id, {})
+    if not permissions.delete(database, owner, checkpoint, permission_id, noted):
         raise NotFound(f"No such permission: {permission_id}", param="permission_id")
 
 
 def _granted(caller: Caller, permission: Permission) -> AuditEntry:
     said: JsonObject = {"project_id": permission.project_id, "fine_tuned_model_checkpoint": permission.checkpoint}
-    return entry(caller, caller.project_id, "checkpoint.permission.created", permission.id, {"data": said})
+    return entry(caller, permission.owner_project_id, "checkpoint.permission.created", permission.id, {"data": said})
 
 
-def _own(database: Database, caller: Caller, checkpoint: str) -> None:
-    model = models.find(database, checkpoint, caller.project_id)
-    if model is None or model.project_id != caller.project_id:
+def _owner(database: Database, caller: Caller, checkpoint: str) -> str:
+    """The project whose checkpoint it is: the caller's, or any of the organisation for one who administers it."""
+    if caller.administers:
+        model = models.find_in_organization(database, checkpoint, caller.organization_id)
+    else:
+        model = models.find(database, checkpoint, caller.project_id)
+    if model is None or not (caller.administers or model.project_id == caller.project_id):
         raise missing(checkpoint)
+    return model.project_id

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from luthier.core.ids import new_id
+from luthier.core.ids import item_id
 from luthier.core.json import Json, JsonObject
 
 
@@ -32,8 +32,9 @@ class ResponseBuilder:
         choices: Any = chunk["choices"]
         for choice in choices:
             delta = choice["delta"]
-            if text := delta.get("content"):
-                yield from self._say(text, choice.get("logprobs"))
+            text, logprobs = delta.get("content"), choice.get("logprobs")
+            if text or logprobs:  # tokens whose text is held back come without any
+                yield from self._say(text or "", logprobs)
             for call in delta.get("tool_calls", ()):
                 yield from self._call(call["function"], call["id"])
             self._reason = choice["finish_reason"] or self._reason
@@ -71,7 +72,7 @@ class ResponseBuilder:
 
     def _open_message(self) -> Iterator[JsonObject]:
         self._message = {
-            "id": new_id("message"),
+            "id": self._item_id("message"),
             "type": "message",
             "status": "in_progress",
             "role": "assistant",
@@ -100,7 +101,7 @@ class ResponseBuilder:
         yield from self._close_message("completed")
         at = len(self.response["output"])
         item = {
-            "id": new_id("function_call"),
+            "id": self._item_id("function_call"),
             "type": "function_call",
             "status": "completed",
             "call_id": call_id,
@@ -115,6 +116,9 @@ class ResponseBuilder:
         yield self._event("response.function_call_arguments.done", **place, **done)
         self.response["output"].append(item)
         yield self._event("response.output_item.done", output_index=at, item=item)
+
+    def _item_id(self, noun: str) -> str:
+        return item_id(noun, self.response["id"], len(self.response["output"]))
 
     def _snapshot(self) -> JsonObject:
         return {**self.response, "output": list(self.response["output"])}

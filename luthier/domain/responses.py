@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from luthier.core.errors import InvalidRequest, LuthierError, NotFound
-from luthier.core.ids import new_id
+from luthier.core.errors import InvalidRequest, LuthierError, NotFound, Unavailable
+from luthier.core.ids import new_id, response_of
 from luthier.core.json import Json, JsonObject
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import Caller
@@ -108,6 +108,13 @@ async def delete(platform: Platform, project_id: str, response_id: str) -> None:
     platform.background.cancel(response_id)
 
 
+def sweep(platform: Platform) -> None:
+    """End those whose process died, so that who waits for their webhook is told."""
+    for project_id, response_id in responses.abandoned(platform.database, now=platform.database.now()):
+        with suppress(NotFound):
+            _get(platform, project_id, response_id)
+
+
 async def list_input(platform: Platform, project_id: str, response_id: str, query: PageQuery) -> Page[JsonObject]:
     """All that a response was made of, earlier turns included. Errors: `NotFound`, `InvalidRequest` for the cursor."""
     row = await get(platform, project_id, response_id)
@@ -158,7 +165,7 @@ async def _begin(platform: Platform, caller: Caller, request: ResponseRequest) -
 
 async def _chat(platform: Platform, caller: Caller, request: ResponseRequest) -> tuple[list[JsonObject], JsonObject]:
     """What is put in now, and the chat that it continues."""
-    items = input_items(request.input)
+    items = input_items(await asyncio.to_thread(_referred, platform, caller.project_id, request.input))
     before = await asyncio.to_thread(_talk, platform, caller.project_id, request.previous_response_id)
     chat = messages([*before, *items], request.instructions)
     if not chat:
@@ -208,8 +215,9 @@ async def _run(platform: Platform, caller: Caller, begun: _Begun) -> None:
 async def _hold(platform: Platform, response_id: str, work: asyncio.Task[Any] | None) -> None:
     while True:
         await asyncio.sleep(BEAT_S)
-        if not await asyncio.to_thread(_beat, platform, response_id) and work:
-            work.cancel()  # cancelled or deleted through another process
+        with suppress(Unavailable):
+            if not await asyncio.to_thread(_beat, platform, response_id) and work:
+                work.cancel()  # cancelled or deleted through another process
 
 
 def _beat(platform: Platform, response_id: str) -> bool:
@@ -229,7 +237,8 @@ def _get(platform: Platform, project_id: str, response_id: str) -> StoredRespons
     row = responses.get(platform.database, project_id, response_id)
     if row is None:
         raise _missing(response_id)
-    if row.status not in FINAL and responses.abandoned(platform.database, row.id, now=platform.database.now()):
+    now = platform.database.now()
+    if row.status not in FINAL and responses.abandoned(platform.database, now=now, response_id=row.id):
         error: JsonObject = {"code": "server_error", "message": INTERRUPTED}
         _end(platform, row, "failed", {**row.answer, "status": "failed", "error": error})
         return _get(platform, project_id, response_id)
@@ -251,6 +260,28 @@ def _talk(platform: Platform, project_id: str, response_id: str | None) -> list[
         turns.append([*row.input, *output])
         response_id = row.previous_response_id
     return [item for turn in reversed(turns) for item in turn]
+
+
+def _referred(platform: Platform, project_id: str, given: Json) -> Json:
+    """What was put in, with the items of kept responses in place of references to them. Errors: `NotFound`."""
+    if not isinstance(given, list):
+        return given
+    items: list[Json] = []
+    for item in given:
+        named = item if isinstance(item, dict) and ("type" not in item or item["type"] == "item_reference") else {}
+        items.append(_item(platform, project_id, str(named["id"])) if "id" in named and "role" not in named else item)
+    return items
+
+
+def _item(platform: Platform, project_id: str, item_id: str) -> JsonObject:
+    row = responses.get(platform.database, project_id, response_of(item_id))
+    for item in cast("list[JsonObject]", row.answer["output"]) if row else []:
+        if item["id"] == item_id:
+            return item
+    raise NotFound(
+        f"Item with id '{item_id}' not found. Items are found that a response put out which was kept ('store').",
+        param="input",
+    )
 
 
 def _row(project_id: str, begun: _Begun) -> StoredResponse:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from luthier.core.errors import LuthierError
-from luthier.domain import files, retention, uploads
+from luthier.domain import files, responses, retention, uploads
 from luthier.domain.looping import Looping
 from luthier.domain.platform import Platform
 from luthier.store import answers
@@ -34,6 +34,7 @@ class Sweeper(Looping):
                 self._platform.blobs.remove_stale()
                 files.sweep(self._platform.database, self._platform.blobs)
                 uploads.sweep(self._platform.database, self._platform.blobs)
+                responses.sweep(self._platform)
                 retention.sweep(self._platform)
                 answers.forget(self._platform.database, before=self._platform.database.now() - ANSWERS_LIVE_S)
             except LuthierError as error:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, exists, insert, or_, select, update
 from luthier.core.models import TunedModel
 from luthier.store.database import Database
 from luthier.store.rows import columns, read, write
-from luthier.store.schema import checkpoint_permissions, models
+from luthier.store.schema import checkpoint_permissions, models, projects
 
 COLUMNS = columns(models, TunedModel)
 
@@ -27,6 +27,17 @@ def find(database: Database, name: str, project_id: str) -> TunedModel | None:
     )
     mine = or_(models.c.project_id == project_id, granted)
     statement = select(*COLUMNS).where(models.c.name == name, models.c.deleted_at.is_(None), mine)
+    with database.read() as connection:
+        found = connection.execute(statement).mappings().first()
+    return read(TunedModel, found) if found else None
+
+
+def find_in_organization(database: Database, name: str, organization_id: str) -> TunedModel | None:
+    """The model of this name that a project of the organisation has."""
+    theirs = select(projects.c.id).where(projects.c.organization_id == organization_id)
+    statement = select(*COLUMNS).where(
+        models.c.name == name, models.c.deleted_at.is_(None), models.c.project_id.in_(theirs)
+    )
     with database.read() as connection:
         found = connection.execute(statement).mappings().first()
     return read(TunedModel, found) if found else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
 from luthier.core.json import JsonObject
 from luthier.core.outbox import OutboxItem
@@ -12,7 +12,7 @@ from luthier.core.responses import FINAL, ResponseStatus, StoredResponse
 from luthier.store import outbox, rows
 from luthier.store.database import Database
 from luthier.store.rows import columns, read, write
-from luthier.store.schema import responses
+from luthier.store.schema import RUNNING, responses
 
 COLUMNS = columns(responses, StoredResponse)
 
@@ -38,13 +38,13 @@ def each(database: Database, project_id: str, *, until: int) -> Iterator[tuple[i
         yield row["pk"], read(StoredResponse, row)
 
 
-def abandoned(database: Database, response_id: str, *, now: float) -> bool:
-    """Whether a response is unfinished and nobody works on it: its process died."""
-    statement = select(responses.c.pk).where(
-        responses.c.id == response_id, responses.c.status.not_in(FINAL), responses.c.lease_until < now
-    )
+def abandoned(database: Database, *, now: float, response_id: str | None = None) -> list[tuple[str, str]]:
+    """Project and id of responses, or of this one, that are unfinished and that nobody works on: their process died."""
+    statement = select(responses.c.project_id, responses.c.id).where(text(RUNNING), responses.c.lease_until < now)
+    if response_id is not None:
+        statement = statement.where(responses.c.id == response_id)
     with database.read() as connection:
-        return connection.scalar(statement) is not None
+        return [(str(project_id), str(id_)) for project_id, id_ in connection.execute(statement)]
 
 
 def hold(database: Database, response_id: str, *, lease_until: float) -> bool:

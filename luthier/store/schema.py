@@ -426,6 +426,7 @@ chat_completion_metadata = Table(
     ),
 )
 
+RUNNING: Final = "status IN ('queued', 'in_progress')"
 responses = Table(
     "responses",
     metadata,
@@ -440,6 +441,7 @@ responses = Table(
     Column("answer", DOCUMENT, nullable=False),
     Column("lease_until", Float, nullable=False),
     Index(None, "project_id", "pk"),
+    _partial("ix_responses_running", "lease_until", where=RUNNING),
 )
 
 evals = Table(

@@ -87,6 +87,14 @@ def test_tools(client):
     assert answer.choices[0].message.content is None
 
 
+def test_a_talk_with_tools_goes_on_as_clients_send_it(client):
+    """With the pieces of a stream put together, index and all, and the result as OpenAI's cookbook has it."""
+    call = {"id": "call_1", "index": 0, "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    result = {"role": "tool", "tool_call_id": "call_1", "name": "look", "content": "a tree"}
+    talk = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, result]
+    assert client.chat.completions.create(model=MODEL, messages=talk, tools=[TOOL]).choices[0].message.content
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_functions_are_tools_of_old(client, stream):
     answer = client.chat.completions.create(

@@ -147,6 +147,22 @@ def test_messages_of_a_row_are_asked(evals):
     assert counts(run_of(evals, source)[1]) == {"total": 1, "passed": 1}
 
 
+def test_a_trajectory_with_calls_is_asked_and_shown(evals):
+    call = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "a tree"}
+    rows = [{"item": {"question": "", "talk": [*HELLO, call, result, *HELLO], "answer": "hi"}}]
+    reference = {"type": "item_reference", "item_reference": "item.talk"}
+    source = {**ASKED, "type": "responses", "source": {"type": "file_content", "content": rows}}
+    _, run, [item] = run_of(evals, {**source, "input_messages": reference})
+    assert (counts(run), item.sample.seed) == ({"total": 1, "passed": 1}, 0)
+    assert [(m.role, m.content) for m in item.sample.input][1:3] == [
+        ("function_call", "{}"),
+        ("function_call_output", "a tree"),
+    ]
+    _, run, _ = run_of(evals, {**source, "type": "completions", "input_messages": reference})
+    assert counts(run) == {"total": 1, "errored": 1}
+
+
 def test_stored_chats_are_graded_as_they_are_or_asked_again(evals, server):
     for text, language in (("one", "en"), ("two", "en"), ("drei", "de")):
         server.client.chat.completions.create(

@@ -110,6 +110,23 @@ def test_permissions_let_another_project_call_a_checkpoint(server):
         theirs.models.retrieve(name)
 
 
+def test_an_admin_key_shares_what_any_project_of_its_organisation_has(server):
+    platform, client = server.platform, server.client.with_options(admin_api_key=server.client.api_key)
+    made = client.admin.organization.projects.create(name="Another")
+    name = f"ft:{BASE}:acme::theirs"
+    model = TunedModel("model_theirs", name, made.id, None, BASE, "0" * 64, "x", 7, None)
+    with platform.database.transaction() as connection:
+        rows.add(connection, model)
+    key = client.admin.organization.admin_api_keys.create(name="boss").value
+    boss = client.with_options(api_key=key).fine_tuning.checkpoints.permissions
+    [granted] = boss.create(name, project_ids=[platform.project.id])
+    assert [grant.id for grant in boss.list(name)] == [granted.id]
+    assert client.models.retrieve(name).id == name
+    with pytest.raises(openai.NotFoundError):  # a project's own key opens what is the project's
+        client.fine_tuning.checkpoints.permissions.delete(granted.id, fine_tuned_model_checkpoint=name)
+    assert boss.delete(granted.id, fine_tuned_model_checkpoint=name).deleted
+
+
 def test_permissions_need_the_admin_scope_and_real_projects(server):
     platform = server.platform
     name = f"ft:{BASE}:acme::own"

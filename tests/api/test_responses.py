@@ -6,6 +6,8 @@ import openai
 import pytest
 
 from luthier.core.responses import StoredResponse
+from luthier.domain import responses
+from luthier.domain.response_events import ResponseBuilder
 from luthier.engines.echo import Echo
 from luthier.engines.pool import FACTORIES
 from luthier.store import responses as rows
@@ -125,6 +127,35 @@ def test_answers_come_back_as_input(client):
     assert client.responses.create(model=MODEL, input=talk).output_text == "two"
 
 
+@pytest.mark.parametrize("kind", [{"type": "item_reference"}, {}])
+def test_items_of_earlier_answers_are_referred_to(client, kind):
+    """As the Vercel AI SDK sends its earlier turns."""
+    first = client.responses.create(model=MODEL, input="one")
+    again = client.responses.create(model=MODEL, input="look", tools=[TOOL], tool_choice="required")
+    [call] = again.output
+    talk = [
+        {"role": "user", "content": "one"},
+        {**kind, "id": first.output[0].id},
+        {**kind, "id": call.id},
+        {"type": "function_call_output", "call_id": call.call_id, "output": "a tree"},
+        {"role": "user", "content": "two"},
+    ]
+    second = client.responses.create(model=MODEL, input=talk)
+    kept = client.responses.input_items.list(second.id, order="asc").data
+    assert kept[1].content[0].text == "one"
+    assert kept[2].call_id == call.call_id
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError, match=f"Item with id '{first.output[0].id}' not found"):
+        client.responses.create(model=MODEL, input=talk)
+
+
+def test_what_is_to_be_included_may_be_said_when_looking(client):
+    response = client.responses.create(model=MODEL, input="one")
+    wanted = ["message.output_text.logprobs"]
+    assert client.responses.retrieve(response.id, include=wanted).id == response.id
+    assert client.responses.input_items.list(response.id, include=wanted).data
+
+
 def test_input_tokens(client):
     assert client.responses.input_tokens.count(model=MODEL, input="hello").object == "response.input_tokens"
 
@@ -146,7 +177,7 @@ def test_input_tokens(client):
         ({"reasoning": {"effort": "high"}}, "unsupported_value", "reasoning.effort"),
         ({"background": True, "stream": True}, "unsupported_value", "stream"),
         ({"background": True, "store": False}, "invalid_value", "store"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "unsupported_value", "input[0].type"),
+        ({"input": [{"type": "reasoning", "id": "x"}]}, "unsupported_value", "input[0].type"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
             "unsupported_value",
@@ -237,3 +268,27 @@ def wait(server, response_id):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return response
+
+
+def test_the_sweeper_ends_what_its_server_left(slow):
+    """Nobody has to look at it first."""
+    platform = slow.platform
+    row = StoredResponse(
+        "resp_alone", platform.project.id, 1, "in_progress", None, [], {"id": "resp_left", "output": []}
+    )
+    rows.add(platform.database, row, lease_until=time.time() - 1)
+    responses.sweep(platform)
+    assert rows.get(platform.database, platform.project.id, row.id).status == "failed"
+
+
+def test_log_probabilities_of_text_that_is_held_back_are_not_lost():
+    builder = ResponseBuilder({"id": "resp_x", "output": []}, with_logprobs=True)
+    tokens = [{"token": text, "logprob": -1.0, "bytes": [], "top_logprobs": []} for text in ("<", "b", ">")]
+    told = []
+    for text, token in zip(("", "<b", ">"), tokens, strict=True):
+        logprobs = {"content": [token], "refusal": None}
+        choice = {"index": 0, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}
+        told += builder.take({"choices": [choice]})
+    list(builder.finish())
+    assert [t["token"] for t in builder.response["output"][0]["content"][0]["logprobs"]] == ["<", "b", ">"]
+    assert [event["delta"] for event in told if event["type"] == "response.output_text.delta"] == ["", "<b", ">"]

@@ -77,6 +77,7 @@ class ToolCall(Body):
     id: str
     type: Literal["function"]
     function: FunctionCall
+    index: Annotated[int | None, Field(exclude=True)] = None  # of calls put together from a stream's pieces
 
 
 class Instruction(Body):
@@ -114,6 +115,7 @@ class ToolMessage(Body):
     role: Literal["tool"]
     content: Content
     tool_call_id: str
+    name: str | None = None  # in no document of OpenAI's, and in the loops of its cookbook
 
 
 class FunctionMessage(Body):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from luthier.api.wire import graders
-from luthier.api.wire.base import Answer, Body, Identified, Metadata, Query
+from luthier.api.wire.base import Answer, Body, Identified, Metadata, Query, Unsupported
 from luthier.api.wire.chat import ResponseFormat, Seed, Temperature, Tool, TopP
 from luthier.api.wire.responses import TextSettings
 from luthier.api.wire.responses import Tool as ResponseTool
@@ -31,13 +31,6 @@ class StoredConfig(Body):
 
     type: Literal["logs", "stored_completions"]
     metadata: Metadata | None = None
-
-
-class EasyMessage(Body):
-    """A message of a criterion, its role any text."""
-
-    role: str
-    content: str
 
 
 class TextSimilarity(graders.TextSimilarity):
@@ -204,8 +197,9 @@ class ChatParams(Params):
 
 
 class ResponseParams(Params):
-    """What responses have besides."""
+    """What responses have besides; they are asked without a seed."""
 
+    seed: Annotated[Seed | None, Unsupported(why="responses know no seed; a run of type 'completions' does")] = None
     text: TextSettings | None = None
     tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from luthier.api.wire.base import Body, Metadata, Query, Unsupported
 from luthier.api.wire.chat import CacheRetention, Label, ServiceTier, Temperature, TopP, Verbosity, unsupported
@@ -98,6 +98,13 @@ class FunctionOutputItem(Body):
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
+class ItemReference(Body):
+    """An item that an earlier response has."""
+
+    type: Literal["item_reference"] | None = None
+    id: str
+
+
 class Other(BaseModel):
     """An item or tool of a kind that is not served: refused by its type."""
 
@@ -107,11 +114,16 @@ class Other(BaseModel):
 
 
 def _kind(value: object) -> str:
-    """Which of the kinds an item or tool is; those without a type are messages."""
+    """Which of the kinds an item or tool is; one without a type is a message, or just another's id."""
     if isinstance(value, MessageItem | FunctionCallItem | FunctionOutputItem | FunctionTool | NamedFunction):
         return value.type
-    kind = value.get("type", "message") if isinstance(value, dict) else "other"
-    known = ("message", "function_call", "function_call_output", "function")  # no set: a kind may be an object
+    if isinstance(value, ItemReference):
+        return "item_reference"
+    given = value if isinstance(value, dict) else {"type": "other"}
+    kind = given.get("type")
+    if kind is None:
+        kind = "message" if "role" in given or "id" not in given else "item_reference"
+    known = ("message", "function_call", "function_call_output", "item_reference", "function")  # no set: it may be {}
     return kind if kind in known else "other"
 
 
@@ -119,6 +131,7 @@ Item = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[FunctionCallItem, Tag("function_call")]
     | Annotated[FunctionOutputItem, Tag("function_call_output")]
+    | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[Other, Tag("other")],
     Discriminator(_kind),
 ]
@@ -334,10 +347,13 @@ def _chat_tool(tool: FunctionTool) -> JsonObject:
     return {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)}
 
 
+Included = Annotated[list[Include] | None, Field(validation_alias=AliasChoices("include", "include[]"))]
+
+
 class RetrieveQuery(Query):
     """How to show a response. Only what is finished is kept, so there is nothing to stream."""
 
-    include: list[Include] | None = None
+    include: Included = None
     stream: Annotated[bool | None, Unsupported(but=(False,))] = None
     starting_after: Annotated[int | None, Unsupported()] = None
     include_obfuscation: Annotated[bool | None, Unsupported(but=(False,))] = None
@@ -349,4 +365,4 @@ class ItemQuery(Query):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
-    include: list[Include] | None = None
+    include: Included = None

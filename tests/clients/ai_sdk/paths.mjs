@@ -1,4 +1,4 @@
-// The Vercel AI SDK: chat completions and responses, whole and in a stream, an object, a tool, embeddings.
+// The Vercel AI SDK: chat completions and responses, whole and in a stream, a second turn, an object, a tool, embeddings.
 import { createOpenAI } from "@ai-sdk/openai";
 import { embedMany, generateObject, generateText, jsonSchema, streamText, tool } from "ai";
 
@@ -6,6 +6,9 @@ const openai = createOpenAI({ baseURL: process.env.OPENAI_BASE_URL, apiKey: proc
 const said = {};
 for (const [name, model] of [["chat", openai.chat("gpt-4o-mini")], ["responses", openai("gpt-4o-mini")]]) {
   const whole = await generateText({ model, system: "Be brief.", prompt: "hello there", maxRetries: 0 });
+  const again = { role: "user", content: "and again" };
+  const talk = [{ role: "user", content: "hello there" }, ...whole.response.messages, again];
+  const second = await generateText({ model, messages: talk, maxRetries: 0 });
   const pieces = [];
   for await (const piece of streamText({ model, prompt: "hello there", maxRetries: 0 }).textStream) pieces.push(piece);
   const schema = jsonSchema({
@@ -25,6 +28,7 @@ for (const [name, model] of [["chat", openai.chat("gpt-4o-mini")], ["responses",
   });
   said[name] = {
     whole: whole.text,
+    second: second.text,
     tokens: whole.usage.totalTokens,
     stream: pieces.join(""),
     object,

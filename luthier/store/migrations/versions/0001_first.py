@@ -367,6 +367,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("responses", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_responses_project_id_pk"), ["project_id", "pk"], unique=False)
+        batch_op.create_index(
+            "ix_responses_running",
+            ["lease_until"],
+            unique=False,
+            sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
+            postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
+        )
 
     op.create_table(
         "uploads",
@@ -667,6 +674,11 @@ def downgrade() -> None:
 
     op.drop_table("uploads")
     with op.batch_alter_table("responses", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_responses_running",
+            sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
+            postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
+        )
         batch_op.drop_index(batch_op.f("ix_responses_project_id_pk"))
 
     op.drop_table("responses")
