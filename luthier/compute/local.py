@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from luthier.compute.base import RunState
+from luthier.core.machine import process_space
 from luthier.core.run import EXIT_NO_ROOM, RunFolder, write_atomic
 
 GRACE_S: Final = 5.0  # after SIGTERM a trainer ends its step and writes its state; then it is killed
@@ -70,14 +71,19 @@ class LocalCompute:
             child.wait()
 
     def _kill(self, run: RunFolder) -> None:
-        """End a trainer that this process may not have started, and wait until its lock is free."""
+        """End a trainer that this process may not have started, and wait until its lock is free.
+
+        One on another machine, or in another container, ends by itself at its next step, for its fence is an old one.
+        """
         child = self._children.pop(run.path, None)
         if child is not None:
             child.kill()
             child.wait()
         while _held(run):
-            with contextlib.suppress(ValueError, ProcessLookupError):  # it has just begun, or just ended
-                os.kill(int(_lock(run).read_text()), signal.SIGKILL)
+            process, _, space = _lock(run).read_text().partition(" ")
+            if space == process_space():
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(int(process), signal.SIGKILL)
             time.sleep(POLL_S)
 
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 FileStatus = Literal["uploaded", "processed", "error"]
 UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
-
-# What users may upload, and what we write ourselves.
-PURPOSES: Final = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-OUTPUT_PURPOSES: Final = ("assistants_output", "batch_output", "fine-tune-results")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""What this machine has for us: memory, and room on its disk."""
+"""What this machine has for us, memory and room on its disk, and where its process ids hold."""
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,13 @@ def memory_bytes() -> int:
         with suppress(OSError, ValueError):  # no such file, or "max"
             memory = min(memory, int(limit.read_text()))
     return memory
+
+
+def process_space() -> str:
+    """In which a process id means one process: this machine, or this container of it."""
+    with suppress(OSError):  # Linux alone says it
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()
 
 
 def is_no_room(error: BaseException) -> bool:

@@ -8,10 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NAME = re.compile(
-    r"ft:(?P<base>[^:]+):(?P<organization>[^:]*):(?P<suffix>[^:]*):(?P<id>[^:]+)(?::ckpt-step-(?P<step>\d+))?"
-)
-
 
 @dataclass(frozen=True)
 class TunedName:
@@ -30,15 +26,6 @@ class TunedName:
     def at_step(self, step: int) -> TunedName:
         """The name of this model's checkpoint at an optimiser step."""
         return TunedName(self.base, self.organization, self.suffix, self.id, step)
-
-
-def parse_tuned_name(name: str) -> TunedName | None:
-    """The parts of `name`, or None when it is not the name of a tuned model."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return None
-    step = match["step"]
-    return TunedName(match["base"], match["organization"], match["suffix"], match["id"], int(step) if step else None)
 
 
 def clean_suffix(suffix: str) -> str:

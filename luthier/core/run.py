@@ -154,6 +154,11 @@ class RunFolder:
         return self.path / "probe.json"
 
     @property
+    def verdict(self) -> Path:
+        """What was asked and trained for the verdict, until it is found."""
+        return self.path / "verdict"
+
+    @property
     def adapter(self) -> Path:
         return self.path / "adapter"
 

@@ -103,6 +103,8 @@ class BatchWorker:
                     held.beat()
                     copy.write(chunk)
                 sha256 = copy.close().sha256
+        if held.batch.status != "validating":  # cancelled meanwhile
+            return
         held.move("in_progress", total=found.total, model=found.model, input_sha256=sha256)
 
     def _run(self, held: HeldBatch) -> None:

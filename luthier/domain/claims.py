@@ -46,6 +46,8 @@ class Claims(Looping, Generic[T]):
                         work = self._claim(self._owner)
                 except LuthierError as error:
                     log.error("worker cannot reach its store", worker=self._name, error=error.message)
+                except Exception:  # the thread's edge: it looks again
+                    log.exception("worker failed unexpectedly", worker=self._name)
                 if work is not None:
                     running.add(pool.submit(self._do, work))
                 else:

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+import anyio
 import httpx2
 from standardwebhooks import Webhook
 
 from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.json import JsonObject
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 10.0  # for all of it: a receiver that answers a byte at a time holds nobody up
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Prefixes that carry an IPv4 address in their last 32 bits.
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
@@ -56,20 +57,27 @@ def post(
     address = _resolve(host, port, private_hosts=private_hosts)
     shown = f"[{address}]" if address.version == 6 else str(address)
     target = parts._replace(netloc=f"{shown}:{port}", fragment="").geturl()
+    named = httpx2.URL(url)  # its host in ASCII
     body = json.dumps(event, separators=(",", ":"))
     headers = {
-        "host": parts.netloc,
+        "host": named.netloc.decode("ascii"),
         "content-type": "application/json",
         "user-agent": "Luthier-Webhooks/1",
         **sign(delivery_id, body, secrets, now),
     }
+    sni = {"sni_hostname": named.raw_host.decode("ascii")}
+
+    async def exchange() -> int:
+        with anyio.fail_after(TIMEOUT_S):
+            async with (
+                httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client,
+                client.stream("POST", target, content=body, headers=headers, extensions=sni) as answer,
+            ):
+                return answer.status_code
+
     try:
-        with (
-            httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client,
-            client.stream("POST", target, content=body, headers=headers, extensions={"sni_hostname": host}) as answer,
-        ):
-            return answer.status_code
-    except httpx2.HTTPError as error:
+        return anyio.run(exchange)
+    except (httpx2.HTTPError, TimeoutError) as error:
         raise DeliveryFailed(f"{url} does not answer: {type(error).__name__} {error}".strip()) from error
 
 
@@ -80,8 +88,8 @@ def check_url(url: str, *, private_hosts: bool) -> SplitResult:
     """
     try:
         parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
+        _ = parts.port, httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL) as error:
         raise _bad(f"not a URL: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise _bad("expected an https:// URL with a host")

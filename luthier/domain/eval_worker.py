@@ -133,7 +133,7 @@ class EvalWorker:
         ask = partial(self._ask, caller)
 
         async def one(row: Row) -> None:
-            now = platform.database.now()
+            now = await to_thread.run_sync(platform.database.now)
             base = platform.settings.default_base
             graded = await grade(run, row, criteria, ask, embedding_model=base, now=now)
             with CancelScope(shield=True):  # what was graded is kept, whatever ends the run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cached_property
 from typing import Final
 
 from luthier.core.errors import JobFailed
@@ -37,13 +38,17 @@ class EventReader:
         """Pass on what is new."""
         if self._held.run.events.exists() and self._held.run.events.stat().st_size < self._offset:
             self._offset = 0  # a resumed trainer cut its file back to its checkpoint
-        spec = self._held.run.read_spec()
         for event, offset in self._held.run.read_events(self._offset):
             self._offset = offset
-            self._take(spec, event)
+            self._held.beat()  # a long run's events take a while to be told anew
+            self._take(event)
 
-    def _take(self, spec: RunSpec, event: RunEvent) -> None:
-        held = self._held
+    @cached_property
+    def _spec(self) -> RunSpec:
+        return self._held.run.read_spec()
+
+    def _take(self, event: RunEvent) -> None:
+        held, spec = self._held, self._spec
         self.step = event.step
         match event.kind:
             case "started":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from luthier.core.errors import Forbidden, InvalidRequest, NotFound
 from luthier.core.models import TunedModel
+from luthier.core.run import RunFolder
 from luthier.domain.platform import Platform
 from luthier.store import aliases, jobs, models
 
@@ -84,6 +85,8 @@ def delete(platform: Platform, project_id: str, name: str) -> None:
         raise InvalidRequest(f"Job {job.id} still works with {name}; cancel it or wait for its end.", param="model")
     if models.delete(platform.database, project_id, name, now=int(time.time())) is None:
         raise missing(name)
+    if model.job_id and model.step is None:
+        RunFolder(platform.settings.runs / model.job_id).probe.unlink(missing_ok=True)  # it has three of the examples
     place = model.adapter if model.job_id else model.id  # an imported one has a folder of its own
     shutil.rmtree(platform.settings.runs / place, ignore_errors=True)
 

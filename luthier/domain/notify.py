@@ -86,6 +86,8 @@ class Notifier(Looping):
                         )
                 except LuthierError as error:
                     log.error("notifier cannot reach its store", error=error.message)
+                except Exception:  # the thread's edge: it looks again
+                    log.exception("notifier failed unexpectedly")
                 running |= {pool.submit(self._attempt, one) for one in claimed}
                 if not claimed:
                     self.stopping.wait(POLL_S)

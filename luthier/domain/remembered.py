@@ -40,9 +40,12 @@ class Remembering:
                 return Answer(HTTPStatus.OK, "", known)
             answer = await patiently(self._ask, caller, endpoint, body)
             if answer.status_code == HTTPStatus.OK:
-                now = int(self._platform.database.now())
-                await asyncio.to_thread(answers.keep, self._platform.database, key, answer.body, now=now)
+                await asyncio.to_thread(self._keep, key, answer.body)
             return answer
+
+    def _keep(self, key: str, answer: JsonObject) -> None:
+        database = self._platform.database
+        answers.keep(database, key, answer, now=int(database.now()))
 
     def _key(self, project_id: str, endpoint: str, body: JsonObject) -> str | None:
         try:

@@ -27,7 +27,7 @@ def check(integrations: Sequence[JsonObject]) -> None:
     """Errors: `InvalidRequest` with the line that installs what is missing."""
     if integrations and find_spec("wandb") is None:
         raise InvalidRequest(
-            "This server has no client of Weights & Biases: install it there with pip install 'luthier[wandb]', or "
+            "This server has no client of Weights & Biases: install it there with pip install wandb, or "
             "leave 'integrations' out. The job's events and its result file have all metrics.",
             code="unsupported_value",
             param="integrations",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Final
 
 from luthier.core.run import RunFolder
@@ -23,6 +24,9 @@ def sweep(platform: Platform) -> None:
         run = RunFolder(path)
         run.training.unlink(missing_ok=True)
         run.validation.unlink(missing_ok=True)
+        shutil.rmtree(run.verdict, ignore_errors=True)
+        for state in run.path.glob("checkpoints/*/state.safetensors"):  # nothing goes on from it any more
+            state.unlink(missing_ok=True)
         if before is not None and run.log.exists() and run.log.stat().st_mtime < before:
             run.log.unlink(missing_ok=True)
     if before is not None:

@@ -17,7 +17,7 @@ from anyio.from_thread import BlockingPortal
 
 from luthier.compute.base import Compute
 from luthier.compute.registry import make_compute
-from luthier.core.errors import JobFailed, LuthierError, StoreAway
+from luthier.core.errors import JobFailed, LuthierError, StoreAway, Unavailable
 from luthier.core.jobs import Job, NewEvent
 from luthier.core.machine import is_no_room
 from luthier.core.run import last_words
@@ -31,9 +31,10 @@ from luthier.domain.reporting import reported
 from luthier.domain.validation import public_hyperparameters, validate
 from luthier.store import jobs
 
-POLL_S: Final = 0.1
+POLL_S: Final = 0.25
 PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
 MOST_DEATHS: Final = 3  # of a trainer without a step between them
+ENGINE_AWAY_S: Final = 3600.0  # for so long after its training a job waits for the engine that is to serve it
 FULL: Final = "the disk is full; free some of it"
 REST: Final = 20  # times as long as a look at the whole queue took
 
@@ -87,6 +88,9 @@ class Runner:
                     self._one(job, leg)
             except LuthierError as error:  # the store is away: the job's lease runs out and it is claimed again
                 log.error("runner cannot reach its store", worker=name, error=error.message)
+                self._stopping.wait(BEAT_S)
+            except Exception:  # the thread's edge: as above
+                log.exception("runner failed unexpectedly", worker=name)
                 self._stopping.wait(BEAT_S)
 
     def _tell_places(self) -> None:
@@ -156,14 +160,19 @@ class Runner:
         with reported(held):
             try:
                 trained = self._follow(held)
-            except LeaseLost:
+            except BaseException:  # whoever claims the job next starts a trainer of its own
                 self._compute.stop(held.run)
                 raise
         if trained is None or trained.finished is None:
             return
         started = time.monotonic()
-        with held.kept_alive():
-            published = publish(held.job, held.run, self._platform, self._portal)
+        try:
+            with held.kept_alive():
+                published = publish(held.job, held.run, self._platform, self._portal)
+        except Unavailable as error:  # an engine that is started anew is no reason to lose what was trained
+            if time.time() > trained.finished.created_at + ENGINE_AWAY_S:
+                raise JobFailed(error.message, code="server_error") from error
+            raise StoreAway(error.message) from error
         publishing_s = time.monotonic() - started
         if trained.row_s:
             self._publishing_rows = publishing_s / trained.row_s
@@ -187,9 +196,13 @@ class Runner:
             if state == "finished" and reader.finished is not None:
                 return reader
             deaths = 0 if reader.step > died_at else deaths
-            if state == "failed" and reader.failure is None and deaths < MOST_DEATHS:
-                died_at, deaths = reader.step, deaths + 1  # killed, not failed: it goes on from its last state
-                held.say(NewEvent(f"died-{died_at}", f"The trainer was killed at step {died_at}; it goes on", "warn"))
+            if state in {"failed", "stopped"} and reader.failure is None and deaths < MOST_DEATHS:
+                died_at, deaths = (
+                    reader.step,
+                    deaths + 1,
+                )  # by others: it goes on from its last state
+                words = "stopped" if state == "stopped" else "killed"
+                held.say(NewEvent(f"died-{died_at}", f"The trainer was {words} at step {died_at}; it goes on", "warn"))
                 self._compute.start(held.run, held.job.fence)
                 reader = EventReader(held, self._publishing_rows)
             elif state == "no room":

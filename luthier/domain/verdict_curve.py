@@ -38,7 +38,7 @@ def tune_on_part(compute_name: str, run: RunFolder, count: int, hold: Callable[[
     The same spec otherwise, and no validation. One that stands from before is taken as it is.
     Errors: what `hold` raises; the trainer is stopped then.
     """
-    part = RunFolder(run.path / "verdict" / f"part-{count}")
+    part = RunFolder(run.verdict / f"part-{count}")
     if part.adapter.exists():
         return part.path
     _write(run, part, count)

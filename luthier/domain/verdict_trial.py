@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -51,8 +52,11 @@ class Stopped(Exception):
 def find(job: Job, platform: Platform, portal: BlockingPortal, hold: Holding) -> Document:
     """The verdict on a job that has succeeded. Errors: those of its engine."""
     run = RunFolder(platform.settings.runs / job.id)
-    ask = EngineAsk(job, platform, portal, run.path / "verdict", hold)
+    ask = EngineAsk(job, platform, portal, run.verdict, hold)
     rows, leaked, unread = _validation_rows(job, run)
+    if len(rows) >= FEWEST_ROWS:
+        rows, too_long = _that_fit(ask, job.model, rows)
+        unread += too_long
     examples = _training_rows(job, run)
     by = measures.measure_for(rows, examples) if rows else measures.SIMILAR
     tuned_model = str(job.fine_tuned_model)
@@ -215,6 +219,16 @@ def _row(example: Example) -> Row | None:
             return row_of(preferred.messages, preferred.tools)
         case _:  # a prompt and its completion are no chat, and those who learnt them are asked otherwise
             return None
+
+
+def _that_fit(ask: EngineAsk, model: str, rows: list[Row]) -> tuple[list[Row], int]:
+    """The rows without those that are too long for the model, and how many those are; the longest are tried first."""
+    stock, longest = Contender("stock", model), sorted(rows, key=lambda row: -row.characters)
+    for count, row in enumerate(longest):
+        with suppress(TooLong):
+            ask(stock, row, limit_tokens=1)
+            return [row for row in rows if row not in longest[:count]], count
+    return [], len(rows)
 
 
 def _contenders(job: Job, platform: Platform, ask: EngineAsk, rows: list[Row], examples: list[Row]) -> list[Contender]:

@@ -13,9 +13,10 @@ from typing import Final
 import structlog
 from anyio.from_thread import BlockingPortal
 
-from luthier.core.errors import LuthierError
+from luthier.core.errors import LuthierError, Unavailable
 from luthier.core.jobs import Job, NewEvent
 from luthier.core.json import JsonObject
+from luthier.core.machine import is_no_room
 from luthier.core.outbox import Delivery
 from luthier.core.verdict.document import Document
 from luthier.core.verdict.page import page
@@ -29,6 +30,8 @@ from luthier.store import jobs, outbox
 LEASE_S: Final = 60.0
 POLL_S: Final = 0.5
 ATTEMPTS: Final = 3
+AWAY_S: Final = 3600.0  # for so long an engine that does not answer, or a full disk, keeps a verdict waiting
+LONGEST_RETRY_S: Final = 300.0
 METADATA_KEY: Final = "verdict"
 MOST_PAIRS: Final = 16  # of metadata, as at OpenAI
 LONGEST_VALUE: Final = 512
@@ -77,8 +80,10 @@ class VerdictWorker(Looping):
         except Exception as error:  # tried again, then told: a job that succeeded does not fail for its verdict
             words = error.message if isinstance(error, LuthierError) else repr(error)
             log.warning("verdict not found", job=job.id, attempt=item.attempts, error=words, exc_info=True)
-            if item.attempts < ATTEMPTS:
-                at = platform.database.now() + retry_delay_s(item.attempts)
+            now = platform.database.now()
+            away = isinstance(error, Unavailable) or is_no_room(error)
+            if item.attempts < ATTEMPTS or (away and now < item.created_at + AWAY_S):
+                at = now + min(retry_delay_s(item.attempts), LONGEST_RETRY_S)
                 outbox.retry_at(platform.database, item.id, at=at, error=words)
                 return
             said = NewEvent("verdict", f"There is no verdict on this job: {words}", "warn")

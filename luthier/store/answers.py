@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, exists, insert, select
 
 from luthier.core.json import JsonObject
-from luthier.store.database import Database
+from luthier.store.database import Database, Turn
 from luthier.store.schema import answers
 
 
@@ -19,6 +19,7 @@ def get(database: Database, sha256: str) -> JsonObject | None:
 def keep(database: Database, sha256: str, answer: JsonObject, *, now: int) -> None:
     """Keep an answer; one that another process kept first stays."""
     with database.transaction() as connection:
+        database.one_at_a_time(connection, Turn.ANSWER)
         if not connection.scalar(select(exists().where(answers.c.sha256 == sha256))):
             connection.execute(insert(answers).values(sha256=sha256, created_at=now, answer=answer))
 

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, inspect, make_url, select, text
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from luthier.core.errors import InvalidRequest, StoreAway, Unavailable
 from luthier.store.secrets import Secrets
@@ -26,10 +28,20 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S: Final = 30
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-MIGRATIONS_RUN: Final = 7_104_118  # a number that no other lock of the database has
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+class Turn(IntEnum):
+    """What servers of one database do one after another. The numbers are those of no other lock of the database."""
+
+    MIGRATION = 7_104_118
+    CLAIM = 7_104_119
+    FIRST_PROJECT = 7_104_120
+    KEY = 7_104_121
+    ANSWER = 7_104_122
+    PERMISSION = 7_104_123
 
 
 @dataclass(frozen=True)
@@ -69,10 +81,10 @@ class Database:
         with _translated(), self._reads.begin() as connection:
             yield connection
 
-    def one_at_a_time(self, connection: Connection, what: int) -> None:
-        """Of the transactions that come here with this number, one at a time goes on. SQLite's writers do anyway."""
+    def one_at_a_time(self, connection: Connection, turn: Turn) -> None:
+        """Of the transactions that come here for this turn, one at a time goes on. SQLite's writers do anyway."""
         if not self.sqlite:
-            connection.execute(select(func.pg_advisory_xact_lock(what)))
+            connection.execute(select(func.pg_advisory_xact_lock(int(turn))))
 
     async def ask(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `query`, which only reads, finds, for an event loop.
@@ -110,7 +122,7 @@ class Database:
         from alembic.script import ScriptDirectory
 
         with self.transaction() as connection:
-            self.one_at_a_time(connection, MIGRATIONS_RUN)  # two servers may start at once
+            self.one_at_a_time(connection, Turn.MIGRATION)  # two servers may start at once
             config = migrations(connection)
             scripts = ScriptDirectory.from_config(config)
             known = sorted(step.revision for step in scripts.walk_revisions())
@@ -187,5 +199,7 @@ def _translated() -> Iterator[None]:
         raise InvalidRequest(f"The database cannot keep this value: {error.orig}", code="invalid_value") from error
     except OverflowError as error:  # SQLite's driver, of a number beyond 64 bits
         raise InvalidRequest(f"A number of this request is too large: {error}", code="invalid_value") from error
-    except OperationalError as error:
+    except (OperationalError, InterfaceError, InternalError) as error:  # the last: a server that only reads by now
         raise StoreAway(f"the database does not answer: {error.orig}; nothing was changed, try again") from error
+    except PoolTimeout as error:
+        raise StoreAway("the database answers nobody: all connections to it wait; try again") from error

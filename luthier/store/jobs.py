@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Connection, RowMapping, delete, exists, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
@@ -21,12 +21,11 @@ from luthier.core.outbox import OutboxItem
 from luthier.core.quotes import Quote
 from luthier.core.states import FINAL, TRANSITIONS, JobStatus
 from luthier.store import events, models, outbox, queue
-from luthier.store.database import Database
+from luthier.store.database import Database, Turn
 from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import job_metadata, jobs, projects
 
 COLUMNS = columns(jobs, Job)
-CLAIMS: Final = 7_104_119  # a number that no other lock of the database has
 
 
 class JobChanges(TypedDict, total=False):
@@ -101,17 +100,18 @@ def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now:
     Paused ones stay.
     """
     with database.transaction() as connection:
-        database.one_at_a_time(connection, CLAIMS)
+        database.one_at_a_time(connection, Turn.CLAIM)
         pk = connection.scalar(queue.first(tuple(statuses)), {"now": now})
         if pk is None:
             return None
         statement = (
             update(jobs)
-            .where(jobs.c.pk == pk)
+            .where(jobs.c.pk == pk, jobs.c.finished_at.is_(None))  # it may have been cancelled since
             .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1)
             .returning(*COLUMNS)
         )
-        return _job(connection.execute(statement).mappings().one())
+        row = connection.execute(statement).mappings().first()
+    return _job(row) if row else None
 
 
 def tell_places(database: Database, *, now: float) -> None:

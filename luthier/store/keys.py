@@ -10,7 +10,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import ApiKey, AuditEntry, Project
 from luthier.store import audit
 from luthier.store import projects as project_rows
-from luthier.store.database import Database
+from luthier.store.database import Database, Turn
 from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import api_keys, projects
 
@@ -21,6 +21,7 @@ _ADMIN: ColumnElement[bool] = cast(api_keys.c.scopes, Text).like('%"admin"%')
 def create(database: Database, key: ApiKey, sha256: str, entry: AuditEntry | None = None) -> bool:
     """Add a key. False, and nothing changes, when a key of this hash is there already."""
     with database.transaction() as connection:
+        database.one_at_a_time(connection, Turn.KEY)
         if connection.scalar(select(api_keys.c.pk).where(api_keys.c.sha256 == sha256)) is not None:
             return False
         connection.execute(insert(api_keys).values({**write(key), "scopes": sorted(key.scopes), "sha256": sha256}))

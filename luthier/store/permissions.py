@@ -11,7 +11,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.models import Permission
 from luthier.core.projects import AuditEntry
 from luthier.store import audit
-from luthier.store.database import Database
+from luthier.store.database import Database, Turn
 from luthier.store.rows import columns, page, read, write
 from luthier.store.schema import checkpoint_permissions, projects
 
@@ -25,6 +25,7 @@ def create(database: Database, permissions: Sequence[Permission], entries: Seque
     """
     granted: list[Permission] = []
     with database.transaction() as connection:
+        database.one_at_a_time(connection, Turn.PERMISSION)
         for permission, entry in zip(permissions, entries, strict=True):
             standing = select(*COLUMNS).where(
                 checkpoint_permissions.c.checkpoint == permission.checkpoint,

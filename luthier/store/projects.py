@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import AuditEntry, Project
 from luthier.store import audit
-from luthier.store.database import Database
+from luthier.store.database import Database, Turn
 from luthier.store.rows import page, read, write
 from luthier.store.schema import organizations, projects
 
@@ -27,6 +27,7 @@ COLUMNS = [
 def create_first(database: Database, project: Project, *, name: str) -> Project:
     """The first project, with its organisation, called `name` from now on: `project` when there was none."""
     with database.transaction() as connection:
+        database.one_at_a_time(connection, Turn.FIRST_PROJECT)  # two servers may start at once
         first = connection.execute(select(*COLUMNS).select_from(SOURCE).order_by(projects.c.pk).limit(1))
         row = first.mappings().first()
         if row is not None:

@@ -7,14 +7,20 @@ import os
 import signal
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
 from luthier.core.bases import BaseSource
+from luthier.core.errors import StoreAway, Unavailable
 from luthier.core.outbox import OutboxItem
+from luthier.core.run import RunFolder
+from luthier.core.verdict.contenders import TooLong
 from luthier.domain import retention
-from luthier.domain.verdict_trial import find
+from luthier.domain.held import Held
+from luthier.domain.publishing import publish as publish_model
+from luthier.domain.verdict_trial import EngineAsk, find
 from luthier.domain.verdicts import publish
 from luthier.store import jobs, outbox
 from tests.cli.test_commands import luthier
@@ -31,9 +37,12 @@ FINAL = {"succeeded", "failed", "cancelled"}
 def server(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     add_weights(make_base(data / "cache/bases" / SHA256))
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("luthier.domain.sweeping.EVERY_S", 3600)  # what is looked at afterwards stays
     tiny = BaseSource("tiny", "file:/nowhere/m.gguf", SHA256, "Apache-2.0")
     with serving(data, bases={"tiny": tiny}, aliases={"gpt-4o-mini": "tiny"}, teacher="tiny") as running:
         yield running
+    monkeypatch.undo()
 
 
 def upload(client, content=CHATS):
@@ -75,7 +84,7 @@ def started(client, job_id, step=1):
 
 def trainer_of(server, job_id):
     text = (server.platform.settings.runs / job_id / "lock").read_text()
-    return int(text)
+    return int(text.split()[0])
 
 
 def adapter_of(server, job_id):
@@ -217,6 +226,21 @@ def test_a_verdict_begun_again_asks_nothing_twice_and_is_told_once(server, judge
     assert sum("More data needed" in m for m in messages(server.client, judged.id)) == 1
 
 
+def test_rows_that_are_too_long_for_the_model_are_left_out(server, judged, monkeypatch):
+    platform, known = server.platform, EngineAsk.__call__
+
+    def ask(self, contender, row, *, limit_tokens):
+        if row.messages[-1]["content"] == "another 10":  # the first of the longest
+            raise TooLong
+        return known(self, contender, row, limit_tokens=limit_tokens)
+
+    monkeypatch.setattr(EngineAsk, "__call__", ask)
+    stored = with_its_data(server, judged)
+    with start_blocking_portal() as portal:
+        found = find(stored, platform, portal, lambda: None)
+    assert (len(found["rows"]), found["unread_rows"]) == (11, 1)
+
+
 def test_a_verdict_goes_on_without_a_teacher_that_fails(server, judged, monkeypatch):
     """The others' answers are known."""
     platform = server.platform
@@ -231,17 +255,22 @@ def test_a_verdict_goes_on_without_a_teacher_that_fails(server, judged, monkeypa
 
 def test_its_data_stays_until_its_verdict_is_found(server, judged):
     platform = server.platform
-    data = platform.settings.runs / judged.id / "training.jsonl"
+    run = RunFolder(platform.settings.runs / judged.id)
+    data, asked = run.training, run.verdict / "answers.jsonl"
     data.write_bytes(CHATS)
+    assert list(run.path.glob("checkpoints/*/state.safetensors"))
     later = int(time.time()) + 3600  # until then nobody claims it
     item = OutboxItem("verdict-later", platform.project.id, "verdict", "", {"job_id": judged.id}, later)
     with platform.database.transaction() as connection:
         outbox.insert_items(connection, [item])
     retention.sweep(platform)
     assert data.exists()
+    assert asked.exists()
     outbox.delivered(platform.database, item.id, now=later)
     retention.sweep(platform)
     assert not data.exists()
+    assert not run.verdict.exists()
+    assert not list(run.path.glob("checkpoints/*/state.safetensors"))
 
 
 def test_advice_tunes_on_some_and_leaves_nothing(server, tmp_path, monkeypatch):
@@ -299,11 +328,15 @@ def test_bad_chats_fail_the_job_and_name_the_line(server, content, code, words):
     assert job.fine_tuned_model is None
 
 
-def test_a_killed_trainer_and_a_pause_change_no_byte(server):
+def test_a_stopped_and_a_killed_trainer_and_a_pause_change_no_byte(server):
+    """Who shuts the machine down stops trainer and server at once: the job goes on, as after a kill."""
     client = server.client
     undisturbed = ended(client, create(client, epochs=50).id)
     job = create(client, epochs=50)
     started(client, job.id)
+    os.kill(trainer_of(server, job.id), signal.SIGTERM)
+    until(lambda: any("was stopped at step" in m for m in messages(client, job.id)))
+    started(client, job.id, step=20)
     os.kill(trainer_of(server, job.id), signal.SIGKILL)
     until(lambda: any("was killed at step" in m for m in messages(client, job.id)))
     client.fine_tuning.jobs.pause(job.id)
@@ -341,6 +374,48 @@ def test_a_trainer_that_fails_ends_its_job_with_its_reason(server):
         hidden.rename(weights)
     assert (job.status, job.error.code) == ("failed", "server_error")
     assert job.error.message.startswith("The trainer failed:")
+
+
+def test_a_database_that_is_away_leaves_no_trainer_to_itself(server, monkeypatch):
+    """Whoever claims the job next starts one, and no step is lost."""
+    client, away = server.client, []
+
+    def cut(held):
+        if not away:
+            away.append(trainer_of(server, held.job.id))
+            raise StoreAway("the connection was cut")
+        return beat(held)
+
+    beat = Held.beat
+    job = create(client, epochs=50)
+    started(client, job.id)
+    monkeypatch.setattr("luthier.domain.runner.LEASE_S", 0.5)
+    monkeypatch.setattr(Held, "beat", cut)
+    until(lambda: away and not alive(away[0]), seconds=15)
+    client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_a_job_waits_for_an_engine_that_is_started_anew(server, monkeypatch):
+    tries = []
+
+    def unable(*given):
+        tries.append(given)
+        if len(tries) < 3:
+            raise Unavailable("the engine does not answer")
+        return publish_model(*given)
+
+    monkeypatch.setattr("luthier.domain.held.LEASE_S", 3.0)
+    monkeypatch.setattr("luthier.domain.runner.publish", unable)
+    job = ended(server.client, create(server.client).id)
+    assert (job.status, len(tries)) == ("succeeded", 3)
+    assert "The job waits: the engine does not answer. It goes on by itself." in messages(server.client, job.id)
+
+
+def test_a_job_does_not_wait_for_an_engine_for_ever(server, monkeypatch):
+    monkeypatch.setattr("luthier.domain.runner.publish", Mock(side_effect=Unavailable("no engine")))
+    monkeypatch.setattr("luthier.domain.runner.ENGINE_AWAY_S", 0)
+    job = ended(server.client, create(server.client).id)
+    assert (job.status, job.error.message) == ("failed", "no engine")
 
 
 @pytest.mark.parametrize("place", ["luthier.domain.validation.write_atomic", "luthier.compute.local.write_atomic"])

@@ -124,6 +124,14 @@ def test_where_most_tokens_are_known_a_loss_that_rises_a_little_counts_with_scor
     assert [judged(29), judged(31), judged(34)] == ["tune", "tune", "overfitted"]
 
 
+def test_a_checkpoint_that_is_as_good_as_a_prompt_and_cheaper_is_the_one_to_use():
+    checkpoint = contender("checkpoint", 32, model="ft:base:me::1:ckpt-step-20")
+    found = judge(trial(2, 32, 14, checkpoint, losses={20: 1.0, 60: 1.5}))
+    assert (found.kind, found.model) == ("overfitted", "ft:base:me::1:ckpt-step-20")
+    assert "about the same" in found.sentence
+    assert "the finished model 35 %" in found.sentence
+
+
 def test_too_few_rows_say_why():
     few = replace(trial(2, 3, 4, leaked_rows=9), rows=ROWS[:3], contenders=())
     assert judge(few).sentence == (

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from luthier.core.errors import NotFound
 from luthier.core.projects import Caller
 from luthier.core.settings import Settings
-from luthier.domain import asking, batch_worker, batches, files, webhooks
+from luthier.domain import asking, batch_input, batch_worker, batches, files, webhooks
 from luthier.domain.asking import Answer
 from luthier.domain.batch_worker import BatchWorker
 from luthier.domain.held_batch import HeldBatch
@@ -279,6 +279,22 @@ def test_a_batch_that_is_cancelled_before_it_began_leaves_no_files(platform):
     with working(platform, ask):
         done = at(platform, batch, "cancelled")
     assert (done.output_file_id, done.error_file_id, done.total) == (None, None, 0)
+    assert not ask.asked
+
+
+def test_a_batch_may_be_cancelled_while_its_input_is_looked_at(platform, monkeypatch):
+    batch = create(platform, upload(platform, request("a")).id)
+
+    def checked(*given, beat, **named):
+        batches.cancel(platform.database, batch.project_id, batch.id)
+        monkeypatch.setattr("luthier.domain.held_batch.BEAT_S", 0)
+        beat()
+        return batch_input.check(*given, beat=beat, **named)
+
+    monkeypatch.setattr(batch_worker, "check", checked)
+    ask = Asked()
+    with working(platform, ask):
+        at(platform, batch, "cancelled")
     assert not ask.asked
 
 

@@ -1,4 +1,7 @@
 import socket
+import threading
+import time
+from contextlib import suppress
 
 import openai
 import pytest
@@ -144,6 +147,7 @@ def test_delays_grow_to_six_hours():
         "https://user:pass@example.com/hook",
         "ftp://example.com/",
         "https://example.com:99999/",
+        "https://exa\x07mple.com/",
         "nothing",
     ],
 )
@@ -171,3 +175,29 @@ def test_the_connection_goes_to_the_checked_address_under_the_name(monkeypatch, 
     headers, _ = receiver.got[0]
     assert headers["host"] == f"name.example:{port}"
     assert body(receiver.got[0]) == {"id": "evt_1"}
+
+
+def test_a_name_in_other_letters_is_sent_in_ascii(monkeypatch, receiver):
+    port = receiver.url.split(":")[2].split("/")[0]
+    found = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", int(port)))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [found])
+    url = f"http://münchen.example:{port}/höhe"
+    assert delivery.post(url, "wh_1", {}, ["whsec_AAAA"], now=0, private_hosts=True) == 200
+    assert receiver.got[0][0]["host"] == f"xn--mnchen-3ya.example:{port}"
+
+
+def test_a_receiver_that_drips_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(delivery, "TIMEOUT_S", 0.5)
+
+    def drip(listening):
+        with listening.accept()[0] as connection, suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip, args=(listening,), daemon=True).start()
+        began, url = time.monotonic(), f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        with pytest.raises(delivery.DeliveryFailed, match="does not answer"):
+            delivery.post(url, "wh_1", {}, ["whsec_AAAA"], now=0, private_hosts=True)
+        assert time.monotonic() - began < 5

@@ -130,7 +130,7 @@ def judge(trial: Trial) -> Verdict:
         words = f"{shares}, {_points(gain)} more; {_cost(trial, rival)}"
         return _verdict(trial, "tune", words, model=tuned.model)
     if _above(trial, rival.scores):
-        return _against_a_prompt_that_works(trial, gain, shares)
+        return _against_a_prompt_that_works(trial, tuned, gain, shares)
     return _against_guessing(trial, tuned, gain, shares)
 
 
@@ -173,11 +173,13 @@ def _overfitted(trial: Trial, checkpoint: Measured, shares: str) -> Verdict:
     return _verdict(trial, "overfitted", words, model=checkpoint.model)
 
 
-def _against_a_prompt_that_works(trial: Trial, gain: Interval, shares: str) -> Verdict:
+def _against_a_prompt_that_works(trial: Trial, tuned: Measured, gain: Interval, shares: str) -> Verdict:
     rival, rows = trial.rival, len(trial.rows)
     cheaper = trial.break_even(rival)
     within = f"a difference of {_points(gain)}"
     if gain.high >= 0 and gain.mean >= -SLIGHT and cheaper is not None:
+        if tuned.role == "checkpoint":
+            return _overfitted(trial, tuned, f"{shares}, about the same ({within}); ")
         words = f"{shares}, about the same ({within}), but {_cost(trial, rival)}"
         return _verdict(trial, "tune", words, model=trial.tuned.model)
     if gain.mean > 0 and gain.high > TELLING:
