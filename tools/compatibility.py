@@ -104,7 +104,7 @@ def _fields(
         has = _given(route, ours)
         yield f"\n### `{method} {path}`\n\n| field | | refused values |\n| --- | --- | --- |\n"
         for name in sorted(wanted):
-            yield _row(name, has.get(name), ours)
+            yield _row(name, has.get(name, has.get(f"{name}[]")), ours)  # a list's name may carry brackets
 
 
 def _row(name: str, field: Schema | None, ours: Schema) -> str:

@@ -28,6 +28,7 @@ Told = Callable[[FineTuningJobEvent], None]
 DEFAULT_MODEL: Final = Settings.default_base
 SHORTEST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+FEW: Final = 20  # events: more than are new, as a rule
 OUTAGE_S: Final = 120.0  # a server that restarts goes on with its jobs; so do those who watch them
 
 
@@ -156,14 +157,14 @@ def follow(client: OpenAI, job_id: str, told: Callable[[FineTuningJobEvent], obj
         except (APIConnectionError, InternalServerError):
             if time.monotonic() - answered > OUTAGE_S:
                 raise
-        # A fiftieth of the time waited so far: quick for the quick, easy on the server for the slow.
-        time.sleep(min(max((time.monotonic() - started) / 50, SHORTEST_PAUSE_S), LONGEST_PAUSE_S))
+        # A twentieth of the time waited so far: quick for the quick, easy on the server for the slow, which may train.
+        time.sleep(min(max((time.monotonic() - started) / 20, SHORTEST_PAUSE_S), LONGEST_PAUSE_S))
 
 
 def new_events(client: OpenAI, job_id: str, seen: set[str]) -> Iterator[FineTuningJobEvent]:
     """The events that are not in `seen` yet, oldest first; adds them."""
     fresh: list[FineTuningJobEvent] = []
-    for event in client.fine_tuning.jobs.list_events(job_id, limit=100):  # newest first, page by page
+    for event in client.fine_tuning.jobs.list_events(job_id, limit=FEW if seen else 100):  # newest first, page by page
         if event.id in seen:
             break
         fresh.append(event)
