@@ -140,7 +140,7 @@ bench-vllm: install .venv-vllm/.installed
 bench-streams: install
 	$(BIN)/python -m benchmarks.streams
 
-# Six minutes: quoted against actual time and memory of three jobs. `make bench-quote QUOTES=turns`: that one.
+# Eight minutes: quoted against actual time and memory of three jobs. `make bench-quote QUOTES=turns`: that one.
 bench-quote: install
 	$(BIN)/python -m benchmarks.quote $(QUOTES)
 
