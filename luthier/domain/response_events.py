@@ -19,6 +19,7 @@ class ResponseBuilder:
         self._number = 0
         self._message: dict[str, Any] | None = None  # the item being said; its text grows in `_part`
         self._part: dict[str, Any] = {}
+        self._tokens: list[Any] = []  # of text that is held back, for it may become a call
         self._reason: Json = None
 
     def begin(self) -> Iterator[JsonObject]:
@@ -32,9 +33,10 @@ class ResponseBuilder:
         choices: Any = chunk["choices"]
         for choice in choices:
             delta = choice["delta"]
-            text, logprobs = delta.get("content"), choice.get("logprobs")
-            if text or logprobs:  # tokens whose text is held back come without any
-                yield from self._say(text or "", logprobs)
+            if self._with_logprobs:
+                self._tokens += (choice.get("logprobs") or {}).get("content") or []
+            if text := delta.get("content"):
+                yield from self._say(text)
             for call in delta.get("tool_calls", ()):
                 yield from self._call(call["function"], call["id"])
             self._reason = choice["finish_reason"] or self._reason
@@ -60,12 +62,12 @@ class ResponseBuilder:
         self.response["error"] = {"code": "server_error", "message": message}
         yield self._event("response.failed", response=self._snapshot())
 
-    def _say(self, text: str, logprobs: dict[str, Any] | None) -> Iterator[JsonObject]:
+    def _say(self, text: str) -> Iterator[JsonObject]:
         if self._message is None:
             yield from self._open_message()
         assert self._message is not None
         self._part["text"] += text
-        tokens = (logprobs or {}).get("content") or [] if self._with_logprobs else []
+        tokens, self._tokens = self._tokens, []
         self._part["logprobs"] += tokens
         place = {"item_id": self._message["id"], "output_index": len(self.response["output"]), "content_index": 0}
         yield self._event("response.output_text.delta", **place, delta=text, logprobs=tokens)
@@ -99,6 +101,7 @@ class ResponseBuilder:
 
     def _call(self, function: dict[str, Any], call_id: str) -> Iterator[JsonObject]:
         yield from self._close_message("completed")
+        self._tokens = []
         at = len(self.response["output"])
         item = {
             "id": self._item_id("function_call"),

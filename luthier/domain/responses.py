@@ -25,6 +25,7 @@ from luthier.store import responses
 LEASE_S: Final = 30.0
 BEAT_S: Final = 5.0
 LONGEST_TALK: Final = 1000  # responses in a row: a guard, not a wish
+REFERENCE: Final = "item_reference"  # also without its type
 INTERRUPTED: Final = "The server stopped before the response was finished. Ask again."
 
 
@@ -266,11 +267,12 @@ def _referred(platform: Platform, project_id: str, given: Json) -> Json:
     """What was put in, with the items of kept responses in place of references to them. Errors: `NotFound`."""
     if not isinstance(given, list):
         return given
-    items: list[Json] = []
-    for item in given:
-        named = item if isinstance(item, dict) and ("type" not in item or item["type"] == "item_reference") else {}
-        items.append(_item(platform, project_id, str(named["id"])) if "id" in named and "role" not in named else item)
-    return items
+    return [
+        _item(platform, project_id, str(item["id"]))
+        if isinstance(item, dict) and item.get("type", REFERENCE) == REFERENCE
+        else item
+        for item in given
+    ]
 
 
 def _item(platform: Platform, project_id: str, item_id: str) -> JsonObject:

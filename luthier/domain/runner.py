@@ -34,7 +34,7 @@ from luthier.store import jobs
 POLL_S: Final = 0.25
 PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
 MOST_DEATHS: Final = 3  # of a trainer without a step between them
-ENGINE_AWAY_S: Final = 3600.0  # for so long after its training a job waits for the engine that is to serve it
+ENGINE_AWAY_S: Final = 3600.0  # for so long a trained job waits for the engine that is to serve it
 FULL: Final = "the disk is full; free some of it"
 REST: Final = 20  # times as long as a look at the whole queue took
 
@@ -52,6 +52,7 @@ class Runner:
         self._sign = Sign(self._signs)
         self._look_again_at = 0.0
         self._publishing_rows = PUBLISHING_ROWS  # then as the last
+        self._engine_away: dict[str, float] = {}  # since when a trained job could not be published
         self._stopping = threading.Event()
         self._news = {"validate": platform.new_job, "train": threading.Event()}
         self._threads = [
@@ -169,8 +170,10 @@ class Runner:
         try:
             with held.kept_alive():
                 published = publish(held.job, held.run, self._platform, self._portal)
+        except StoreAway:
+            raise
         except Unavailable as error:  # an engine that is started anew is no reason to lose what was trained
-            if time.time() > trained.finished.created_at + ENGINE_AWAY_S:
+            if started > self._engine_away.setdefault(held.job.id, started) + ENGINE_AWAY_S:
                 raise JobFailed(error.message, code="server_error") from error
             raise StoreAway(error.message) from error
         publishing_s = time.monotonic() - started
@@ -197,12 +200,9 @@ class Runner:
                 return reader
             deaths = 0 if reader.step > died_at else deaths
             if state in {"failed", "stopped"} and reader.failure is None and deaths < MOST_DEATHS:
-                died_at, deaths = (
-                    reader.step,
-                    deaths + 1,
-                )  # by others: it goes on from its last state
-                words = "stopped" if state == "stopped" else "killed"
-                held.say(NewEvent(f"died-{died_at}", f"The trainer was {words} at step {died_at}; it goes on", "warn"))
+                died_at, deaths = reader.step, deaths + 1
+                how = "stopped" if state == "stopped" else "killed"  # by others: it goes on from its last state
+                held.say(NewEvent(f"died-{died_at}", f"The trainer was {how} at step {died_at}; it goes on", "warn"))
                 self._compute.start(held.run, held.job.fence)
                 reader = EventReader(held, self._publishing_rows)
             elif state == "no room":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -17,6 +18,8 @@ from luthier.core.errors import InvalidRequest, LuthierError, RateLimited, Unava
 from luthier.core.json import Json, JsonObject
 
 CONNECT_TIMEOUT_S: Final = 10.0
+# llama.cpp's words, as its own error, for a text to embed that its batch does not hold.
+_TOO_LARGE: Final = re.compile(r"input \((\d+) tokens\) is too large to process.*batch size: (\d+)")
 _ASKED_WRONGLY: Final = frozenset({400, 404, 409, 413, 415, 422})
 
 
@@ -104,6 +107,8 @@ class HttpApi:
         param, code = given.get("param"), given.get("code")
         if given.get("type") == "exceed_context_size_error":
             return ContextExceeded(_whole(given.get("n_prompt_tokens")), _whole(given.get("n_ctx")))
+        if embedded := _TOO_LARGE.search(message):
+            return ContextExceeded(int(embedded[1]), int(embedded[2]), param="input")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return RateLimited(f"{self._name}: {message}", retry_after_s=_seconds(headers.get("retry-after")))
         if status in _ASKED_WRONGLY:
@@ -123,12 +128,12 @@ class HttpApi:
 class ContextExceeded(InvalidRequest):
     """The prompt alone is longer than the context; both in tokens. In OpenAI's words."""
 
-    def __init__(self, prompt_tokens: int, context_tokens: int) -> None:
+    def __init__(self, prompt_tokens: int, context_tokens: int, *, param: str = "messages") -> None:
         super().__init__(
-            f"This model's maximum context length is {context_tokens} tokens. However, your messages resulted in "
-            f"{prompt_tokens} tokens. Please reduce the length of the messages.",
+            f"This model's maximum context length is {context_tokens} tokens. However, your {param} resulted in "
+            f"{prompt_tokens} tokens. Please reduce the length of the {param}.",
             code="context_length_exceeded",
-            param="messages",
+            param=param,
         )
         self.prompt_tokens = prompt_tokens
         self.context_tokens = context_tokens

@@ -39,7 +39,5 @@ def new_gguf(target: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
         temporary.rename(target)
         sync_folder(target.parent)
     finally:
-        try:
-            writer.close()
-        finally:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        writer.close()

@@ -291,4 +291,4 @@ def test_log_probabilities_of_text_that_is_held_back_are_not_lost():
         told += builder.take({"choices": [choice]})
     list(builder.finish())
     assert [t["token"] for t in builder.response["output"][0]["content"][0]["logprobs"]] == ["<", "b", ">"]
-    assert [event["delta"] for event in told if event["type"] == "response.output_text.delta"] == ["", "<b", ">"]
+    assert [event["delta"] for event in told if event["type"] == "response.output_text.delta"] == ["<b", ">"]

@@ -413,7 +413,7 @@ def test_a_job_waits_for_an_engine_that_is_started_anew(server, monkeypatch):
 
 def test_a_job_does_not_wait_for_an_engine_for_ever(server, monkeypatch):
     monkeypatch.setattr("luthier.domain.runner.publish", Mock(side_effect=Unavailable("no engine")))
-    monkeypatch.setattr("luthier.domain.runner.ENGINE_AWAY_S", 0)
+    monkeypatch.setattr("luthier.domain.runner.ENGINE_AWAY_S", -1)
     job = ended(server.client, create(server.client).id)
     assert (job.status, job.error.message) == ("failed", "no engine")
 

@@ -384,3 +384,9 @@ def test_embeddings_are_unit_vectors(engine, run):
     assert [math.isclose(np.linalg.norm(v), 1, abs_tol=1e-3) for v in vectors] == [True, True]
     assert vectors[0] != vectors[1]
     assert answer["usage"]["prompt_tokens"] == len("one") + len("two two")
+
+
+def test_a_text_that_is_too_long_to_embed_is_the_askers_fault(engine, run):
+    with pytest.raises(InvalidRequest, match="your input resulted in 3000 tokens") as refused:
+        run(engine.answer("embeddings", {"input": ["a" * 3000]}, None))
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
