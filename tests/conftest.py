@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from luthier.api.app import create_app
+from luthier.api.heads import LimitedHeads
 from luthier.core.settings import Settings
 from luthier.domain.platform import Platform
 from tests.contract.recorder import DOCUMENT, Recorder
@@ -60,7 +61,7 @@ def serving(data: Path, *, background=True, **settings):
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    server = uvicorn.Server(uvicorn.Config(RECORDER.around(app), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(RECORDER.around(app), log_level="warning", http=LimitedHeads))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:

@@ -90,8 +90,8 @@ def standing_verdict(client: OpenAI, job: FineTuningJob) -> Document:
 
 def content_of(client: OpenAI, file_id: str) -> str:
     """A file's text; result files come in base64."""
-    text = client.files.content(file_id).text
-    return text if text.lstrip().startswith("{") else base64.b64decode(text).decode()
+    text = client.files.content(file_id).content.decode("utf-8-sig")
+    return text if text.lstrip().startswith("{") else base64.b64decode(text).decode("utf-8-sig")
 
 
 def run_comparison(
@@ -174,7 +174,7 @@ def is_too_long(error: BadRequestError) -> bool:
 
 def read_examples(text: str) -> list[Row]:
     """The chats of a training file that end in a reply in words."""
-    lines = (json.loads(line) for line in text.splitlines() if line.strip())
+    lines = (json.loads(line) for line in text.split("\n") if line.strip())
     return [row for line in lines if (row := row_of(line.get("messages") or []))]
 
 
@@ -187,7 +187,7 @@ def read_prompts(path: Path, system: str | None) -> list[Row]:
         raise InvalidRequest(f"{path}: no such file")
     before: list[JsonObject] = [{"role": "system", "content": system}] if system else []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         if path.suffix != ".jsonl":

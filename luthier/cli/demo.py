@@ -114,9 +114,14 @@ def running_server(folder: Path) -> Iterator[OpenAI]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = load(data=folder, host="127.0.0.1", port=port)
-    place = ["--host", settings.host, "--port", str(port), "--data", str(folder)]
-    # Whatever database the user's own server has, this one keeps to its folder.
-    environment = {**os.environ, "LUTHIER_DATABASE_URL": "", "LUTHIER_BLOBS_URL": ""}
+    place = ["--host", settings.host, "--port", str(port), "--data", str(folder.absolute())]
+    # Whatever database the user's own server has, in luthier.toml too, this one keeps to its folder.
+    own = folder.absolute()
+    environment = {
+        **os.environ,
+        "LUTHIER_DATABASE_URL": f"sqlite:///{own / 'luthier.db'}",
+        "LUTHIER_BLOBS_URL": (own / "blobs").as_uri(),
+    }
     log = folder / "server.log"
     with log.open("ab") as words:
         command = [sys.executable, "-m", "luthier.cli.main", "serve", *place]

@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-CONSOLE: Final = Console(highlight=False)
+CONSOLE: Final = Console(highlight=False, emoji=False)
 COLOURS: Final = {"warn": "yellow", "error": "red"}
 
 
@@ -125,12 +125,12 @@ def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[ob
     lines = [list(row) for row in rows]
     for at, heading in enumerate(headings):
         numbers = any(isinstance(line[at], (int, float)) for line in lines)
-        shown.add_column(heading, justify="right" if numbers or (right and at) else "left")
+        shown.add_column(Text(heading), justify="right" if numbers or (right and at) else "left")
     for line in lines:
-        shown.add_row(*("" if cell is None else str(cell) for cell in line))
+        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in line))
     # At its natural width, whatever the terminal's: a broken id is no id.
     width = Measurement.get(CONSOLE, CONSOLE.options.update(max_width=10_000), shown).maximum
-    Console(highlight=False, width=width).print(shown)
+    Console(highlight=False, emoji=False, width=width).print(shown)
 
 
 def moment(seconds: int | None) -> str:
@@ -145,10 +145,12 @@ def say(text: str = "") -> None:
 
 def hint(text: str) -> None:
     """Print a remark on the error stream, so that output can be piped."""
-    Console(stderr=True, highlight=False).print(text, style="dim", soft_wrap=True, markup=False)
+    Console(stderr=True, highlight=False, emoji=False).print(text, style="dim", soft_wrap=True, markup=False)
 
 
 def complain(text: str) -> None:
     """Print what went wrong, on one line of the error stream."""
     words = " ".join(text.split())
-    Console(stderr=True, highlight=False).print(Text.assemble(("error: ", "bold red"), words), soft_wrap=True)
+    Console(stderr=True, highlight=False, emoji=False).print(
+        Text.assemble(("error: ", "bold red"), words), soft_wrap=True
+    )

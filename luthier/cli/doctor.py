@@ -88,7 +88,9 @@ def rotate_secrets(data: Data = None) -> None:
     secrets = Secrets(settings.secret_keys)
     secrets.add_key()
     with contextlib.closing(Database(settings.database, secrets)) as database:
-        say(f"{webhooks.encrypt_again(database)} secret(s) encrypted by a new key in {settings.secret_keys}")
+        count = webhooks.encrypt_again(database)
+    secrets.drop_old_keys()
+    say(f"{count} secret(s) encrypted by a new key in {settings.secret_keys}")
 
 
 def _settings(data: Path | None) -> Settings:

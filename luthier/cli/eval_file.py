@@ -75,7 +75,7 @@ def read(file: Path) -> EvalPlan:
 def _rows(file: Path) -> list[JsonObject]:
     """Rows with an `item`; an object without one is an item itself."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise InvalidRequest(f"{file}: {error.strerror}") from error
     rows: list[JsonObject] = []

@@ -59,6 +59,7 @@ def serve(
     import uvicorn
 
     from luthier.api.app import create_app
+    from luthier.api.heads import LimitedHeads
 
     app = create_app(settings)
 
@@ -71,6 +72,7 @@ def serve(
 
     config = uvicorn.Config(
         app,
+        http=LimitedHeads,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def paste(client: OpenAI, model: str, data: Path) -> None:
     system = first_system_message(data)
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": "What is the capital of Italy?"})
-    asked = f" --system {json.dumps(system)}" if system else ""
+    asked = f" --system {shlex.quote(system)}" if system else ""
     say(f"\nYour model: {model}\n")
     say(f'  luthier chat {model} "What is the capital of Italy?"{asked}\n')
     say("or in Python:\n")
@@ -67,8 +68,8 @@ def paste(client: OpenAI, model: str, data: Path) -> None:
 
 def first_system_message(data: Path) -> str | None:
     """What the chats of a file are told first: a tuned model wants to hear it again."""
-    with data.open(encoding="utf-8") as lines:
-        first = json.loads(next(lines, "{}"))
+    with data.open(encoding="utf-8-sig") as lines:
+        first = json.loads(next((line for line in lines if line.strip()), "{}"))
     for message in first.get("messages", []):
         if message["role"] == "system":
             return str(message["content"])

@@ -18,13 +18,14 @@ from luthier.core.errors import Conflict, InvalidRequest, NotFound
 from luthier.core.settings import Settings
 from luthier.store import consistency
 from luthier.store.blobs import Blobs
-from luthier.store.copying import copy
+from luthier.store.copying import copy, require_empty
 from luthier.store.database import Database
 
 UNHELD_TRIES: Final = 2
 KEY_FILES: Final = ("api_key", "secret_keys")
 # What a copy made while a trainer works needs first: a state of it may lack what was written later, never earlier.
 RUN_ORDER: Final = ("adapter", "checkpoints")
+EXPORTED_BY: Final = ("spec.json", "probe.json", "certificate.json")  # beside an adapter
 LEFT: Final = shutil.ignore_patterns("lock", "fence", ".*")
 
 
@@ -60,13 +61,15 @@ def restore(settings: Settings, folder: Path) -> int:
     """
     if not (folder / "luthier.db").is_file():
         raise InvalidRequest(f"{folder} is no backup, or one that was not finished: it has no luthier.db")
-    if any((settings.data / name).exists() for name in KEY_FILES):
+    folders = [path for path in (settings.runs, settings.added_bases) if path.exists()]
+    if any((settings.data / name).exists() for name in KEY_FILES) or any(any(path.iterdir()) for path in folders):
         raise Conflict(f"{settings.data} is in use; restore into a new data folder (--data)")
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     source, target = Database(f"sqlite:///{folder / 'luthier.db'}"), Database(settings.database)
     with contextlib.closing(source), contextlib.closing(target):
         source.migrate()
         target.migrate()
+        require_empty(target)
         _copy_blobs(source, Blobs((folder / "blobs").absolute().as_uri()), Blobs(settings.blobs))
         shutil.copytree(folder / "runs", settings.runs, dirs_exist_ok=True)
         _copy_tree(folder / "bases", settings.added_bases)
@@ -115,6 +118,9 @@ def _copy_runs(rows: Database, source: Path, target: Path) -> None:
             _copy_tree(source / adapter, target / adapter)
             if not (target / adapter).exists():
                 raise NotFound(f"the adapter of {name} is gone from {source / adapter}")
+            run = adapter.partition("/")[0]
+            for told in EXPORTED_BY:
+                _copy_tree(source / run / told, target / run / told)
 
 
 def _parts(run: Path) -> Iterator[Path]:
@@ -139,6 +145,8 @@ def _copy_tree(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
     except (FileNotFoundError, shutil.Error):
         shutil.rmtree(temporary, ignore_errors=True)
+        if source.exists():  # it did not vanish: a disk is full, or a file cannot be read
+            raise
         return
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)

@@ -56,9 +56,16 @@ class Bases:
             return {}
         changed = self._added.stat().st_mtime_ns
         if changed != self._read[0]:
-            sources = [BaseSource(**json.loads(file.read_text())) for file in self._added.glob("[!.]*.json")]
+            sources = [self._written(file) for file in self._added.glob("[!.]*.json")]
             self._read = changed, {source.name: source for source in sources}
         return self._read[1]
+
+    def _written(self, file: Path) -> BaseSource:
+        """What `keep` wrote; a template's file is found beside it, wherever a backup was restored to."""
+        source = BaseSource(**json.loads(file.read_text()))
+        if source.template and source.template not in TEMPLATES:
+            return replace(source, template=str(file.with_name(source.template)))
+        return source
 
     def names(self) -> list[str]:
         """Every base model that could be used, pulled or not."""
@@ -76,7 +83,7 @@ class Bases:
         if source.template and source.template not in TEMPLATES:
             copy = self._added / f"{source.name}.jinja"
             write_atomic(copy, template_text(source.template).encode())
-            source = replace(source, template=str(copy))
+            source = replace(source, template=copy.name)
         write_atomic(self._added / f"{source.name}.json", json.dumps(asdict(source), indent=1).encode())
 
     def source(self, name: str) -> BaseSource:

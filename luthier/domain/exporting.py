@@ -170,7 +170,7 @@ def _as_gguf(taken: Taken, target: Path) -> BaseFolder:
     lora = adapter_gguf(taken.adapter, read_header(taken.base.gguf))
     write_merged_gguf(taken.base.gguf, lora, target / "model.gguf", template=taken.base.template.read_text())
     served = _served(taken, target)
-    served.gguf.symlink_to(target / "model.gguf")
+    served.gguf.symlink_to(target.absolute() / "model.gguf")
     return served
 
 

@@ -19,9 +19,8 @@ def copy(source: Database, target: Database) -> int:
     Errors: `Conflict` when the target has rows already.
     """
     copied = 0
+    require_empty(target)
     with source.read() as reader, target.transaction() as writer:
-        if writer.scalar(select(organizations.c.pk).limit(1)) is not None:
-            raise Conflict("the database has rows already; restore into an empty one")
         for table in metadata.sorted_tables:
             rows = reader.execution_options(yield_per=ROWS_AT_ONCE).execute(select(table)).mappings()
             for some in rows.partitions():
@@ -30,6 +29,13 @@ def copy(source: Database, target: Database) -> int:
         if not target.sqlite:
             _go_on_counting(writer)
     return copied
+
+
+def require_empty(database: Database) -> None:
+    """Errors: `Conflict` when there are rows already."""
+    with database.read() as connection:
+        if connection.scalar(select(organizations.c.pk).limit(1)) is not None:
+            raise Conflict("the database has rows already; restore into an empty one")
 
 
 def _go_on_counting(connection: Connection) -> None:

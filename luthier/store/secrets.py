@@ -41,9 +41,13 @@ class Secrets:
             ) from error
 
     def add_key(self) -> None:
-        """Encrypt by a new key from now on; keep the one before, drop older ones."""
+        """Encrypt by a new key from now on, and read by all that there are."""
         known = self._path.read_text().split() if self._path.exists() else []
-        self._write(known[:1])
+        self._write([Fernet.generate_key().decode(), *known])
+
+    def drop_old_keys(self) -> None:
+        """Keep the newest and the one before, once all is encrypted by the newest."""
+        self._write(self._path.read_text().split()[:2])
 
     def _make(self) -> None:
         """The first key; of several processes that make one, the first wins."""
@@ -53,8 +57,8 @@ class Secrets:
             os.link(candidate, self._path)
         candidate.unlink()
 
-    def _write(self, older: list[str]) -> None:
-        write_atomic(self._path, "\n".join([Fernet.generate_key().decode(), *older]).encode(), mode=0o600)
+    def _write(self, keys: list[str]) -> None:
+        write_atomic(self._path, "\n".join(keys).encode(), mode=0o600)
 
     def _current(self) -> MultiFernet:
         found = os.stat(self._path)

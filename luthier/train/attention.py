@@ -73,8 +73,9 @@ class _Band:
         return picked.view(-1, self.keys_BK.shape[1], heads_KND.shape[-1])
 
     def add(self, heads_KND: Tensor, parts: Tensor) -> None:
-        """Add `[Hk·B, K, D]` to where `pick` took it from."""
-        heads_KND.index_add_(1, self.keys_BK.flatten(), parts.view(len(heads_KND), -1, parts.shape[-1]))
+        """Add `[Hk·B, K, D]` to where `pick` took it from, in float32: the keys of a shared beginning get many."""
+        parts = parts.view(len(heads_KND), -1, parts.shape[-1]).to(heads_KND.dtype)
+        heads_KND.index_add_(1, self.keys_BK.flatten(), parts)
 
     def scores(self, q_HND: Tensor, k_KND: Tensor, scoring: Scoring) -> Tensor:
         """`[Hk·B, G·Q, K]`, whoever sees whom."""
@@ -194,8 +195,8 @@ class _TrieAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: _Context, grad_NHD: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q_HND, k_KND, v_KND, out_NHD, *kept = ctx.saved_tensors
-        dq_NHD = torch.empty_like(out_NHD)
-        dk_KND, dv_KND = torch.zeros_like(k_KND), torch.zeros_like(v_KND)
+        dq_NHD = q_HND.new_empty(len(out_NHD), q_HND.shape[0], q_HND.shape[2])
+        dk_KND, dv_KND = (torch.zeros_like(sums, dtype=torch.float32) for sums in (k_KND, v_KND))
         grad_HND = grad_NHD.transpose(0, 1)
         dot_HN1 = (grad_NHD * out_NHD).sum(-1).t()[..., None]
         for number, band in enumerate(ctx.bands):
@@ -208,4 +209,4 @@ class _TrieAttention(torch.autograd.Function):
                 ds.mul_(band.scores(q_HND, k_KND, ctx.scoring).div_(cap).square_().neg_().add_(1))
             band.put(dq_NHD, torch.bmm(ds, band.pick(k_KND)), len(k_KND))
             band.add(dk_KND, torch.bmm(ds.transpose(1, 2), band.queries(q_HND, len(k_KND))))
-        return dq_NHD.transpose(0, 1), dk_KND, dv_KND, None, None
+        return dq_NHD.transpose(0, 1), dk_KND.to(k_KND.dtype), dv_KND.to(v_KND.dtype), None, None

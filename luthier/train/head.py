@@ -42,7 +42,9 @@ class _Context(Protocol):
 class _EdgeScores(torch.autograd.Function):
     """d logp(e) / d h = s(token) W[token] - sum_v p(v) s(v) W[v], with s the slope of the cap, 1 where there is none.
 
-    A vector an edge, known in the forward, so no logits are kept.
+    The sum over what no edge of the node names (`rest_PD`) is known in the forward, so no logits are kept. The edges'
+    own tokens are left out of it and added in float32: of a token that is well known p is nearly 1, and s W (1 - p) is
+    smaller than the rounding of two bfloat16 numbers, one of which is taken from the other.
     """
 
     @staticmethod
@@ -51,9 +53,10 @@ class _EdgeScores(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         edges = len(slot_E)
         slope_E = hidden_PD.new_ones(edges, dtype=torch.float32)
+        p_E = hidden_PD.new_empty(edges, dtype=torch.float32)
         logp_E = hidden_PD.new_empty(edges, dtype=torch.float32)
         hit_E = torch.empty(edges, dtype=torch.bool, device=hidden_PD.device)
-        mean_PD = torch.empty_like(hidden_PD)
+        rest_PD = torch.empty_like(hidden_PD)
         for start in range(0, len(hidden_PD), CHUNK):
             part = slice(start, start + CHUNK)
             logits_PV = capped(torch.mm(hidden_PD[part], vocabulary_VD.t()).float(), cap)
@@ -66,18 +69,21 @@ class _EdgeScores(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 slope_PV = None if cap is None else (logits_PV / cap).square_().neg_().add_(1)
                 p_PV = logits_PV.sub_(norm_P[:, None]).exp_()
+                p_E[mine] = p_PV[slot, token]
+                p_PV[slot, token] = 0
                 if slope_PV is not None:
                     slope_E[mine] = slope_PV[slot, token]
                     p_PV.mul_(slope_PV)
-                mean_PD[part] = torch.mm(p_PV.to(vocabulary_VD.dtype), vocabulary_VD)
-        ctx.save_for_backward(mean_PD, vocabulary_VD, slot_E, token_E, slope_E)
+                rest_PD[part] = torch.mm(p_PV.to(vocabulary_VD.dtype), vocabulary_VD)
+        ctx.save_for_backward(rest_PD, vocabulary_VD, slot_E, token_E, slope_E, p_E)
         ctx.mark_non_differentiable(hit_E)
         return logp_E, hit_E
 
     @staticmethod
     def backward(ctx: _Context, grad_E: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
-        mean_PD, vocabulary_VD, slot_E, token_E, slope_E = ctx.saved_tensors
-        slope_ED = vocabulary_VD[token_E].float().mul_(slope_E[:, None]).sub_(mean_PD[slot_E])
-        out_PD = torch.zeros(mean_PD.shape, dtype=torch.float32, device=mean_PD.device)
-        out_PD.index_add_(0, slot_E, slope_ED.mul_(grad_E[:, None]))
-        return out_PD.to(mean_PD.dtype), None, None, None, None
+        rest_PD, vocabulary_VD, slot_E, token_E, slope_E, p_E = ctx.saved_tensors
+        sum_P = torch.zeros(len(rest_PD), device=rest_PD.device).index_add_(0, slot_E, grad_E)
+        share_E = (grad_E - sum_P[slot_E] * p_E) * slope_E
+        out_PD = rest_PD.float() * -sum_P[:, None]
+        out_PD.index_add_(0, slot_E, vocabulary_VD[token_E].float() * share_E[:, None])
+        return out_PD.to(rest_PD.dtype), None, None, None, None

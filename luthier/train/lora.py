@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from luthier.core.errors import Unavailable
 from luthier.core.run import AdapterShape, write_atomic
@@ -26,12 +27,14 @@ class Adapter:
     `gradient` lies as `flat` does; every view's `grad` is a view of it.
     """
 
-    def __init__(self, model: nn.Module, shape: AdapterShape, *, seed: int) -> None:
+    def __init__(self, model: PreTrainedModel, shape: AdapterShape, *, seed: int) -> None:
         targets = {
             name: layer
             for name, layer in model.named_modules()
             if isinstance(layer, nn.Linear) and name.rpartition(".")[2] in shape.modules
         }
+        if model.get_output_embeddings() in targets.values():  # it is multiplied with apart, in few positions
+            raise Unavailable("the output embedding (lm_head) cannot be adapted here; leave it out of the adapter")
         if not targets:
             raise Unavailable(f"the base model has no linear layer named {', '.join(shape.modules)}")
         self._shape = shape

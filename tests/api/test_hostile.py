@@ -1,14 +1,17 @@
 """Whatever is sent, the answer is a success or an error in the envelope, never a 5xx and never silence."""
 
 import json
-from urllib.parse import quote
+import socket
+import time
+from contextlib import suppress
+from urllib.parse import quote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.test_files import upload
-from tests.conftest import serving
+from tests.conftest import KEY, serving
 
 QUICK = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -95,3 +98,42 @@ def test_any_query(server, query):
 def test_any_id(server, name):
     for path in ("/files/{}", "/models/{}", "/fine_tuning/jobs/{}", "/fine_tuning/checkpoints/{}/permissions"):
         check(server.http.get(path.format(quote(name, safe=""))))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([b"GET /v1/models HTTP/1.1\r\n", *[b"x-a: " + b"v" * 1000 + b"\r\n"] * 2000], b"431 "),
+        ([b"GET /" + b"a" * 1000, *[b"b" * 1000] * 2000], b"431 "),
+        ([b"GET /v1/models HTTP/1.1\r\nhost: x\r\n"], b"408 "),
+    ],
+)
+def test_headers_end_or_their_connection_does(server, monkeypatch, pieces, status):
+    """Before anybody has shown a key."""
+    monkeypatch.setattr("luthier.api.heads.HEAD_S", 0.5)
+    with socket.create_connection(urlsplit(server.url).netloc.split(":"), timeout=20) as connection:
+        with suppress(OSError):  # it is closed in the middle
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0)
+        answer = b""
+        with suppress(OSError):
+            while piece := connection.recv(65536):
+                answer += piece
+    assert not answer or answer.startswith(b"HTTP/1.1 " + status)
+    assert answer or status == b"431 "  # what we had still to read resets the connection
+    assert server.client.models.list().data
+
+
+def test_bodies_in_one_piece_with_the_next_request_are_no_headers(server):
+    body = json.dumps({"model": "none", "messages": [{"role": "user", "content": "x" * 200_000}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+    request = head.encode() + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection(urlsplit(server.url).netloc.split(":"), timeout=20) as connection:
+        connection.sendall(request + request[:40])
+        connection.sendall(request[40:])
+        answer = b""
+        while answer.count(b"model_not_found") < 2:
+            piece = connection.recv(65536)
+            assert piece, answer
+            answer += piece

@@ -122,6 +122,7 @@ def test_all_answer_the_same_rows_in_rounds_as_long_as_the_budget_lasts():
 
 def test_a_reply_may_be_as_long_as_the_longest_reference():
     assert limit_for([Row((), "x" * 100), Row((), "y")]) == 100
+    assert limit_for([Row((), "日" * 60)]) == 180
     assert limit_for([Row((), "yes")]) == 32
     assert limit_for([Row((), "x" * 1000)]) == limit_for([Row(())]) == 256
 

@@ -132,6 +132,26 @@ def test_a_checkpoint_that_is_as_good_as_a_prompt_and_cheaper_is_the_one_to_use(
     assert "the finished model 35 %" in found.sentence
 
 
+def test_who_always_says_the_commonest_label_has_learnt_nothing():
+    found = judge(trial(10, 16, 32, guess=0.8))
+    assert found.kind == "more data needed"
+    assert "a reply that ignores the question would have 80 %" in found.sentence
+
+
+def test_a_loss_that_fell_is_not_said_to_have_risen():
+    checkpoint = contender("checkpoint", 36, model="ft:base:me::1:ckpt-step-30")
+    assert "rose" not in judge(trial(2, 3, 20, checkpoint, losses={30: 0.9, 60: 0.5})).sentence
+
+
+def test_where_nothing_costs_anything_nothing_is_said_to_be_dearer():
+    free = trial(2, 20, 36)
+    free = replace(free, contenders=tuple(replace(c, cost_per_1k_requests=0.0) for c in free.contenders))
+    assert "it costs as much ($0.000 against $0.000" in judge(free).sentence
+    unpaid = judge(replace(trial(2, 38, 30), training_cost=0.0))
+    assert unpaid.kind == "prompt is enough"
+    assert "cheaper too" not in unpaid.sentence
+
+
 def test_too_few_rows_say_why():
     few = replace(trial(2, 3, 4, leaked_rows=9), rows=ROWS[:3], contenders=())
     assert judge(few).sentence == (

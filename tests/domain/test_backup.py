@@ -2,15 +2,21 @@
 
 import contextlib
 import itertools
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from luthier.core.bases import BaseSource
 from luthier.core.errors import Conflict, InvalidRequest
+from luthier.core.run import RunFolder
+from luthier.data.builtin_templates import template_text
 from luthier.domain import backup as backing
 from luthier.domain.backup import backup, restore
+from luthier.domain.bases import Bases
 from luthier.domain.doctor import examine
 from luthier.store import consistency, jobs
 from luthier.store.database import Database
@@ -142,3 +148,43 @@ def test_half_a_backup_is_none(server, model, tmp_path, monkeypatch):
     assert list((tmp_path / "backup").iterdir()) == []
     monkeypatch.undo()
     assert backup(server.platform.settings, tmp_path / "backup") > 0
+
+
+def test_what_cannot_be_copied_is_not_what_vanished(server, model, tmp_path, monkeypatch):
+    run = server.platform.settings.runs / "ftjob-at-work"
+    (run / "checkpoints/step-1").mkdir(parents=True)
+    (run / "checkpoints/step-1/state.safetensors").write_bytes(b"state")
+
+    full = shutil.Error([("state.safetensors", "there", "[Errno 28] No space left on device")])
+    monkeypatch.setattr("shutil.copytree", Mock(side_effect=full))
+    monkeypatch.setattr(consistency, "unfinished_jobs", lambda _: ["ftjob-at-work"])
+    with pytest.raises(OSError, match="No space left"):
+        backup(server.platform.settings, tmp_path / "backup")
+    shutil.rmtree(run)
+
+
+def test_a_folder_in_use_is_left_as_it_is(server, model, tmp_path):
+    backup(server.platform.settings, tmp_path / "backup")
+    settings = elsewhere(server, tmp_path / "data")
+    (settings.runs / "ftjob-live").mkdir(parents=True)
+    with pytest.raises(Conflict, match="is in use"):
+        restore(settings, tmp_path / "backup")
+    assert [path.name for path in settings.data.iterdir()] == ["runs"]
+
+
+def test_what_exports_need_and_a_base_of_ones_own_come_along(server, model, tmp_path):
+    settings = server.platform.settings
+    with contextlib.closing(Database(settings.database)) as rows:
+        run = RunFolder(settings.runs / dict(consistency.adapters(rows))[model].partition("/")[0])
+    run.spec.write_text("{}")
+    run.probe.write_text("{}")
+    (tmp_path / "mine.jinja").write_text("{{ messages }}")
+    source = BaseSource("mine", "file:/nowhere/m.gguf", "0" * 64, "Apache-2.0", template=str(tmp_path / "mine.jinja"))
+    Bases(settings.cache, {}, settings.added_bases).keep(source)
+    backup(settings, tmp_path / "backup")
+    new = elsewhere(server, tmp_path / "data")
+    restore(new, tmp_path / "backup")
+    assert {path.name for path in (new.runs / run.path.name).iterdir()} >= {"spec.json", "probe.json", "adapter"}
+    shutil.rmtree(settings.added_bases)
+    restored = Bases(new.cache, {}, new.added_bases).source("mine")
+    assert template_text(restored.template) == "{{ messages }}"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +75,11 @@ def test_other_forms_answer_in_llamacpp(made, tmp_path, form):
     files = {p.name for p in (tmp_path / "out").iterdir()}
     expected = {"adapter": {"adapter_config.json", "adapter_model.safetensors"}}.get(form, {"model.gguf"})
     assert files == expected | {"README.md"} | ({"Modelfile"} if form == "ollama" else set())
+
+
+def test_a_folder_may_be_named_from_where_one_stands(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert taken(made, "gguf", Path("out")).largest_difference < 0.1
 
 
 def test_the_modelfile_has_template_and_stops(made, tmp_path):

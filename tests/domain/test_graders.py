@@ -1,5 +1,6 @@
 import json
 import math
+import time
 
 import pytest
 
@@ -292,3 +293,19 @@ async def test_elsewhere_python_is_refused(monkeypatch, platform, machine):
     monkeypatch.setattr(jail.seccomp.platform, "machine", lambda: machine)
     with pytest.raises(InvalidRequest, match="Linux only|this server's machine is riscv64"):
         jail.check()
+
+
+@pytest.mark.parametrize("text", ["{{" + " " * 100_000, "{{" * 50_000, "{{ item.x " * 20_000])
+async def test_templates_that_never_close_take_no_time(text):
+    began = time.monotonic()
+    await graded({**CHECK, "input": text, "reference": text})
+    assert time.monotonic() - began < 2
+
+
+async def test_texts_that_would_take_for_ever_are_not_compared():
+    text = "a " * 30_000
+    for metric, words in (("rouge_l", text), ("fuzzy_match", text)):
+        assert (await graded({**LIKE, "evaluation_metric": metric}, words, item={"answer": words})).score == 1
+    meteor = await graded({**LIKE, "evaluation_metric": "meteor"}, text, item={"answer": text})
+    long = await graded({**LIKE, "evaluation_metric": "bleu"}, text * 5, item={"answer": text})
+    assert [grade.errors.other_error for grade in (meteor, long)] == [True, True]

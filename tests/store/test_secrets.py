@@ -40,7 +40,12 @@ def test_keys_rotate_under_a_running_server(database, project, endpoint, tmp_pat
     assert webhooks.encrypt_again(database) == 1
     assert not set(rows(database)) & set(before)
     other.add_key()
+    assert webhooks.get(database, project.id, "whe_1") == endpoint
+    other.add_key()  # again, after a failure: what is stored is still under an older key
+    assert webhooks.encrypt_again(database) == 1
+    other.drop_old_keys()
     assert first not in path.read_text()
+    assert len(path.read_text().split()) == 2
     assert path.stat().st_mode & 0o777 == 0o600
     assert webhooks.get(database, project.id, "whe_1") == endpoint
 

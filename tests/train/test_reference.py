@@ -1,5 +1,7 @@
 """The trie against a plain padded loop over Hugging Face's own forward: same loss, same gradients."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,12 +16,18 @@ from luthier.train.dataset import Sample
 from luthier.train.dpo import Dpo
 from luthier.train.policy import load_policy
 from luthier.train.supervised import supervised
+from luthier.train.trie import build_trie
 from tests.tiny import add_weights, make_base, make_run
 
 RELATIVE = 1e-5
 SHAPES = {
     "llama": {},
     "a key head for each query head": {"num_key_value_heads": 4},
+    "one key head": {"num_key_value_heads": 1},
+    "heads wider than the hidden state": {"head_dim": 16},
+    "phi3": {"model_type": "phi3"},
+    "qwen2": {"model_type": "qwen2"},
+    "smollm3, a layer without positions": {"model_type": "smollm3", "no_rope_layers": [1, 0]},
     "biased, untied": {"attention_bias": True, "tie_word_embeddings": False},
     "qwen3": {"model_type": "qwen3"},
     "mistral, window 9": {"model_type": "mistral", "sliding_window": 9},
@@ -88,13 +96,14 @@ class Reference:
         return torch.stack([torch.from_numpy(np.pad(r.weights[1:], (0, longest - len(r.ids)))) for r in rows])
 
 
-def random_rows(seed, count=7, vocabulary=259):
+def random_rows(seed, count=7, vocabulary=259, size=1):
     """Rows that share beginnings of every length, with weights here and there."""
     rng = np.random.default_rng(seed)
-    stem = rng.integers(0, vocabulary, 14)
+    stem = rng.integers(0, vocabulary, 14 * size)
     rows = []
     for _ in range(count):
-        ids = np.concatenate([stem[: rng.integers(1, 15)], rng.integers(0, vocabulary, rng.integers(3, 12))])
+        end = rng.integers(0, vocabulary, rng.integers(3 * size, 12 * size))
+        ids = np.concatenate([stem[: rng.integers(1, 14 * size + 1)], end])
         weights = (rng.random(len(ids)) < 0.5).astype(np.float32)
         weights[0], weights[-1] = 0, 1
         rows.append(Row(ids.astype(np.int32), weights))
@@ -128,6 +137,60 @@ def test_supervised_loss_and_gradients_are_the_padded_batchs(loaded, seed, tile,
     assert measured.weight == pytest.approx(weights.sum().item())
     assert measured.tokens_computed < measured.tokens_seen or budget == 30
     assert_same_gradients(policy, reference)
+
+
+def test_long_rows_are_the_padded_batchs_too(loaded):
+    """With tiles, bands and chunks of their real sizes."""
+    policy, plain = loaded
+    rows = random_rows(3, count=5, size=18)
+    measured = supervised(policy, [Sample(i, (row,)) for i, row in enumerate(rows)], learn=True)
+    reference = Reference(policy, plain)
+    weights = reference.weights(rows)
+    loss = -(reference.logp(rows) * weights).sum() / weights.sum()
+    loss.backward()
+    assert measured.loss == pytest.approx(loss.item(), rel=RELATIVE)
+    assert_same_gradients(policy, reference)
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+@pytest.mark.parametrize("likely", [0.5, 0.99, 0.999])
+def test_gradients_of_what_is_well_known_are_no_rounding_in_bfloat16(likely, cap):
+    """Held against torch's own, on logits that are rounded alike; the last node has three edges."""
+    generator = torch.Generator().manual_seed(1)
+    vocabulary = torch.randn(40, 64, generator=generator)
+    vocabulary /= vocabulary.norm(dim=1, keepdim=True)
+    token = torch.tensor([3, 5, 7, 8, 9])
+    hidden = vocabulary[token[:3]] * (math.log(likely / (1 - likely)) + math.log(40))
+    hidden[2] += hidden[1] / 2
+    vocabulary, hidden = vocabulary.bfloat16(), hidden.bfloat16()
+    node = torch.tensor([0, 1, 2, 2, 2])
+
+    ours = hidden.clone().requires_grad_()
+    head.score_edges(ours, vocabulary, node, token, cap).logp_E.sum().backward()
+    plain = hidden.clone().requires_grad_()
+    logits = (plain @ vocabulary.t()).float()
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    logits.log_softmax(-1)[node, token].sum().backward()
+    for mine, theirs in zip(ours.grad.float(), plain.grad.float(), strict=True):
+        assert (mine - theirs).norm() <= 0.02 * theirs.norm()
+
+
+def test_keys_that_many_see_are_summed_in_float32(monkeypatch):
+    """One beginning, 200 ends: each tile of these adds to the keys of the beginning."""
+    monkeypatch.setattr(attention, "SMALL_TILE", 5)
+    generator = torch.Generator().manual_seed(1)
+    stem = np.arange(20, dtype=np.int32)
+    rows = [Row(np.append(stem, [30 + i, 300 + i]).astype(np.int32), np.ones(22, np.float32)) for i in range(200)]
+    trie = build_trie(rows)
+    inputs = [torch.randn(2, len(trie.ids_N), 8, generator=generator).bfloat16() for _ in range(3)]
+    grads = []
+    for dtype in (torch.bfloat16, torch.float64):
+        q, k, v = (x.to(dtype, copy=True).requires_grad_() for x in inputs)
+        seen = attention.Visibility(trie, dtype, torch.device("cpu"))
+        out = attention._attend(torch.nn.Identity(), q[None], k[None], v[None], None, trie=seen)[0]
+        out.float().sum().backward()
+        grads.append(v.grad[:, :20].double())
+    assert (grads[0] - grads[1]).norm() <= 0.003 * grads[1].norm()
 
 
 @pytest.mark.parametrize(("seed", "budget"), [(0, 10_000), (1, 30)])

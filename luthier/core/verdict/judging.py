@@ -164,8 +164,9 @@ def _rise(trial: Trial, checkpoint: Measured) -> float:
 
 
 def _overfitted(trial: Trial, checkpoint: Measured, shares: str) -> Verdict:
-    tuned, loss = trial.tuned, trial.losses.get(_step(checkpoint))
-    losses = f"validation loss rose from {loss:.2f} to {trial.losses[max(trial.losses)]:.2f} after it; " if loss else ""
+    tuned = trial.tuned
+    then, since = (f"{trial.losses.get(step, 0):.2f}" for step in (_step(checkpoint), max(trial.losses, default=0)))
+    losses = f"validation loss rose from {then} to {since} after it; " if 0 < float(then) < float(since) else ""
     words = (
         f"{shares}the finished model {_percent(tuned.quality.mean)}; {losses}"
         f"use {checkpoint.model}, or tune again with fewer epochs"
@@ -186,7 +187,7 @@ def _against_a_prompt_that_works(trial: Trial, tuned: Measured, gain: Interval, 
         wanted = round(rows * (gain.high - gain.low) ** 2 / (4 * (gain.mean or 1) ** 2))
         words = f"{shares}, {within}, which may be chance; hold out some {max(wanted, rows * 2)} rows"
         return _verdict(trial, "not measurable", words)
-    words = f"{shares}, {within}; keep {rival.label}" + ("" if cheaper else ", which is cheaper too")
+    words = f"{shares}, {within}; keep {rival.label}" + (", which is cheaper too" if _saved(trial, rival) < 0 else "")
     return _verdict(trial, "prompt is enough", words)
 
 
@@ -201,6 +202,8 @@ def _against_guessing(trial: Trial, tuned: Measured, gain: Interval, shares: str
 def _lack(trial: Trial, tuned: Measured) -> str:
     """What shows that a model better than any prompt has learnt little; nothing where it has learnt enough."""
     if trial.measure.absolute:
+        if not _above(trial, tuned.scores):
+            return _guessed(trial)
         return "wrong more often than right" if tuned.quality.mean < LEARNT else ""
     guess = _mean(trial.guesses)
     little = tuned.quality.mean - guess < min(TELLING, LEARNT * (1 - guess))
@@ -261,14 +264,21 @@ def _shares(trial: Trial, tuned: Measured, rival: Measured) -> str:
 def _cost(trial: Trial, rival: Measured) -> str:
     prices = f"${trial.tuned.cost_per_1k_requests:.3f} against ${rival.cost_per_1k_requests:.3f} per 1,000 requests"
     requests = trial.break_even(rival)
-    if requests is None:
-        return f"it costs more ({prices}, and training ${trial.training_cost:.2f}), so you pay for quality"
-    repaid = f"training (${trial.training_cost:.2f}) pays for itself after {requests:,.0f} requests"
-    return f"it is cheaper too ({prices}), so {repaid}"
+    if requests is not None:
+        repaid = f"training (${trial.training_cost:.2f}) pays for itself after {requests:,.0f} requests"
+        return f"it is cheaper too ({prices}), so {repaid}"
+    more = "costs more" if _saved(trial, rival) < 0 else "costs as much"
+    return f"it {more} ({prices}, and training ${trial.training_cost:.2f}), so you pay for quality"
+
+
+def _saved(trial: Trial, rival: Measured) -> float:
+    """Dollars that tuned saves against a rival on 1,000 requests."""
+    return rival.cost_per_1k_requests - trial.tuned.cost_per_1k_requests
 
 
 def _points(gain: Interval) -> str:
-    return f"{gain.mean * 100:.0f} points ({gain.low * 100:.0f} to {gain.high * 100:.0f})"
+    mean, low, high = (round(share * 100) for share in (gain.mean, gain.low, gain.high))  # no -0
+    return f"{mean} points ({low} to {high})"
 
 
 def _percent(share: float) -> str:

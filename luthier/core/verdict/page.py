@@ -111,8 +111,8 @@ def _cells(entry: Entry) -> list[str]:
     return [
         entry["label"],
         "" if ours else f"{entry['better']} / {entry['worse']}",
-        "" if gain is None else f"{gain * 100:+.0f}",
-        "" if low is None or high is None else f"{low * 100:+.0f} to {high * 100:+.0f}",
+        "" if gain is None else f"{round(gain * 100):+}",
+        "" if low is None or high is None else f"{round(low * 100):+} to {round(high * 100):+}",
         f"{entry['mean_reply_words']:.1f}",
         f"{entry['prompt_tokens']:,.0f}",
         f"{entry['completion_tokens']:.1f}",

@@ -42,8 +42,10 @@ class Measured:
 
 
 def limit_for(rows: Sequence[Row]) -> int:
-    """How many tokens a reply may have: as many as the longest reference has characters, within bounds."""
-    longest = max((len(row.reference) for row in rows if row.reference is not None), default=LONGEST_REPLY_TOKENS)
+    """How many tokens a reply may have: as many as the longest reference has bytes, within bounds."""
+    longest = max(
+        (len(row.reference.encode()) for row in rows if row.reference is not None), default=LONGEST_REPLY_TOKENS
+    )
     return min(max(longest, SHORTEST_LIMIT_TOKENS), LONGEST_REPLY_TOKENS)
 
 

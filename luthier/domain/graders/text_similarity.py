@@ -14,6 +14,9 @@ from luthier.core.evals import ModelUsage
 from luthier.domain.graders import templates
 from luthier.domain.graders.base import Case, Errors, Grade, given, register
 
+LONGEST: Final = 200_000  # characters of a text that is compared: it takes time by their square
+LONGEST_METEOR: Final = 20_000  # whose words are compared each with each, in Python
+
 
 @register
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class TextSimilarity:
         text, reference = (templates.fill(t, vars(case)) for t in (self.input, self.reference))
         if self.evaluation_metric == "cosine":
             return await _cosine(text, reference, case)
+        longest = LONGEST_METEOR if self.evaluation_metric == "meteor" else LONGEST
+        if max(len(text), len(reference)) > longest:
+            return Grade(errors=Errors(other_error=True))
         return Grade(await asyncio.to_thread(measure, self.evaluation_metric, text, reference))
 
 
@@ -60,10 +66,16 @@ def measure(metric: str, text: str, reference: str) -> float:
 
 
 def _rouge(metric: str, text: str, reference: str) -> float:
-    """The F-measure of rouge-score, without stemming."""
+    """The F-measure of rouge-score, without stemming. ROUGE-L without its table of each word with each."""
+    from rapidfuzz.distance import LCSseq
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    name = metric.replace("_l", "L").replace("_", "")
+    if metric == "rouge_l":
+        said, wanted = (DefaultTokenizer(use_stemmer=False).tokenize(t) for t in (text, reference))
+        common = LCSseq.similarity(said, wanted)
+        return 2 * common / (len(said) + len(wanted)) if common else 0.0
+    name = metric.replace("_", "")
     return float(RougeScorer([name]).score(reference, text)[name].fmeasure)
 
 
