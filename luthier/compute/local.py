@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from luthier.compute.base import RunState
+from luthier.core.errors import StoreAway
 from luthier.core.machine import process_space
 from luthier.core.run import EXIT_NO_ROOM, RunFolder, write_atomic
 
 GRACE_S: Final = 5.0  # after SIGTERM a trainer ends its step and writes its state; then it is killed
 POLL_S: Final = 0.02
+ELSEWHERE_S: Final = 30.0
 
 
 class LocalCompute:
@@ -74,16 +76,20 @@ class LocalCompute:
         """End a trainer that this process may not have started, and wait until its lock is free.
 
         One on another machine, or in another container, ends by itself at its next step, for its fence is an old one.
+        Errors: `StoreAway` when that takes long.
         """
         child = self._children.pop(run.path, None)
         if child is not None:
             child.kill()
             child.wait()
+        deadline = time.monotonic() + ELSEWHERE_S
         while _held(run):
             process, _, space = _lock(run).read_text().partition(" ")
             if space == process_space():
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(int(process), signal.SIGKILL)
+            elif time.monotonic() > deadline:
+                raise StoreAway("a trainer on another machine, or in another container, still holds this run")
             time.sleep(POLL_S)
 
 

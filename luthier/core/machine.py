@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -23,9 +24,9 @@ def memory_bytes() -> int:
 
 
 def process_space() -> str:
-    """In which a process id means one process: this machine, or this container of it."""
+    """In which a process id means one process: this machine since it was started, or this container of it."""
     with suppress(OSError):  # Linux alone says it
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+        return f"{_BOOT.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -34,7 +35,7 @@ from luthier.store import jobs
 POLL_S: Final = 0.25
 PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
 MOST_DEATHS: Final = 3  # of a trainer without a step between them
-ENGINE_AWAY_S: Final = 3600.0  # for so long a trained job waits for the engine that is to serve it
+ENGINE_TRIES: Final = 120  # an hour of leases that run out, for a trained job whose engine does not answer
 FULL: Final = "the disk is full; free some of it"
 REST: Final = 20  # times as long as a look at the whole queue took
 
@@ -52,7 +53,7 @@ class Runner:
         self._sign = Sign(self._signs)
         self._look_again_at = 0.0
         self._publishing_rows = PUBLISHING_ROWS  # then as the last
-        self._engine_away: dict[str, float] = {}  # since when a trained job could not be published
+        self._engine_away: Counter[str] = Counter()  # how often a trained job could not be published
         self._stopping = threading.Event()
         self._news = {"validate": platform.new_job, "train": threading.Event()}
         self._threads = [
@@ -173,9 +174,11 @@ class Runner:
         except StoreAway:
             raise
         except Unavailable as error:  # an engine that is started anew is no reason to lose what was trained
-            if started > self._engine_away.setdefault(held.job.id, started) + ENGINE_AWAY_S:
+            self._engine_away[held.job.id] += 1
+            if self._engine_away[held.job.id] > ENGINE_TRIES:
                 raise JobFailed(error.message, code="server_error") from error
             raise StoreAway(error.message) from error
+        self._engine_away.pop(held.job.id, None)
         publishing_s = time.monotonic() - started
         if trained.row_s:
             self._publishing_rows = publishing_s / trained.row_s

@@ -75,11 +75,12 @@ def find(job: Job, platform: Platform, portal: BlockingPortal, hold: Holding) ->
         return document(trial, judge(trial))
     contenders = _contenders(job, platform, ask, rows, examples)
     failed = ""
+    count = len(rows)
     try:
-        replies = hold_trial(contenders, rows, ask, budget_s=BUDGET_S)
+        replies = _replies(contenders, rows, ask)
     except TeacherFailed as error:  # it comes last; what the others said is known by now
         failed = f"{contenders.pop().model}: {error}"
-        replies = hold_trial(contenders, rows, ask, budget_s=BUDGET_S)
+        replies = _replies(contenders, rows, ask)
     answered = rows[: len(replies[0])]
     prices = platform.settings.prices
     trial = replace(
@@ -90,6 +91,7 @@ def find(job: Job, platform: Platform, portal: BlockingPortal, hold: Holding) ->
             for contender, said in zip(contenders, replies, strict=True)
         ),
         guesses=tuple(measures.guesses(by, answered, examples)),
+        unread_rows=unread + count - len(rows),
         forgetting=_forgetting(contenders, ask),
         teacher_failed=failed,
     )
@@ -130,7 +132,11 @@ class EngineAsk:
         where = [self._platform.settings.teacher_url] if contender.role == "teacher" else []
         key = json.dumps([*where, contender.model, body], sort_keys=True)
         if key not in self._known:
-            self._known[key] = self._ask(contender, body)
+            try:
+                self._known[key] = self._ask(contender, body)
+            except TooLong as error:
+                error.row = row
+                raise
             with self._file.open("a") as file:
                 file.write(json.dumps({"key": key, "reply": asdict(self._known[key])}) + "\n")
         return self._known[key]
@@ -219,6 +225,17 @@ def _row(example: Example) -> Row | None:
             return row_of(preferred.messages, preferred.tools)
         case _:  # a prompt and its completion are no chat, and those who learnt them are asked otherwise
             return None
+
+
+def _replies(contenders: list[Contender], rows: list[Row], ask: EngineAsk) -> list[list[Reply]]:
+    """What all say to the rows. One that is too long for one of them is taken out of `rows`; nothing is asked twice."""
+    while True:
+        try:
+            return hold_trial(contenders, rows, ask, budget_s=BUDGET_S)
+        except TooLong as error:
+            if error.row not in rows:
+                raise
+            rows.remove(error.row)
 
 
 def _that_fit(ask: EngineAsk, model: str, rows: list[Row]) -> tuple[list[Row], int]:

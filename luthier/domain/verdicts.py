@@ -30,7 +30,7 @@ from luthier.store import jobs, outbox
 LEASE_S: Final = 60.0
 POLL_S: Final = 0.5
 ATTEMPTS: Final = 3
-AWAY_S: Final = 3600.0  # for so long an engine that does not answer, or a full disk, keeps a verdict waiting
+AWAY_ATTEMPTS: Final = 15  # an hour of them, where an engine does not answer or a disk is full
 LONGEST_RETRY_S: Final = 300.0
 METADATA_KEY: Final = "verdict"
 MOST_PAIRS: Final = 16  # of metadata, as at OpenAI
@@ -80,10 +80,9 @@ class VerdictWorker(Looping):
         except Exception as error:  # tried again, then told: a job that succeeded does not fail for its verdict
             words = error.message if isinstance(error, LuthierError) else repr(error)
             log.warning("verdict not found", job=job.id, attempt=item.attempts, error=words, exc_info=True)
-            now = platform.database.now()
             away = isinstance(error, Unavailable) or is_no_room(error)
-            if item.attempts < ATTEMPTS or (away and now < item.created_at + AWAY_S):
-                at = now + min(retry_delay_s(item.attempts), LONGEST_RETRY_S)
+            if item.attempts < (AWAY_ATTEMPTS if away else ATTEMPTS):
+                at = platform.database.now() + min(retry_delay_s(item.attempts), LONGEST_RETRY_S)
                 outbox.retry_at(platform.database, item.id, at=at, error=words)
                 return
             said = NewEvent("verdict", f"There is no verdict on this job: {words}", "warn")

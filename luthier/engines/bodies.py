@@ -27,6 +27,7 @@ class Chat:
     body: JsonObject
     notation: Notation | None
     many_calls: bool
+    names: frozenset[str]
     top_logprobs: int | None
 
 
@@ -55,7 +56,8 @@ def chat(body: JsonObject, template: ChatTemplate, notation: Notation) -> Chat:
             asked["grammar"] = calling_grammar(named, notation, many=many, answer=answer)
     elif answer is not None:
         asked["grammar"] = f"%llguidance {{}}\nstart: {answer}"
-    return Chat(asked, notation if tools else None, many, top)
+    names = frozenset(str(_function(tool).get("name")) for tool in tools)
+    return Chat(asked, notation if tools else None, many, names, top)
 
 
 def rendered(body: JsonObject, template: ChatTemplate) -> tuple[str, list[JsonObject]]:
@@ -138,7 +140,7 @@ class ChatReader:
     def __init__(self, chat: Chat, index: int) -> None:
         self._index = index
         self._top = chat.top_logprobs
-        self._calls = CallReader(chat.notation, chat.many_calls) if chat.notation else None
+        self._calls = CallReader(chat.notation, chat.many_calls, chat.names) if chat.notation else None
         self._told = 0  # calls that were streamed
         self._begun = False
 

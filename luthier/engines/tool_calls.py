@@ -97,6 +97,7 @@ class CallReader:
 
     notation: Notation
     many: bool = True
+    names: frozenset[str] | None = None  # the functions that there are: without a mark an object may be anything
     calls: list[JsonObject] = field(default_factory=list)
     _held: str = ""
     _inside: bool = False
@@ -158,6 +159,8 @@ class CallReader:
 
     def _call(self, call: Json) -> JsonObject | None:
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            return None
+        if not self.notation.opening and self.names is not None and call["name"] not in self.names:
             return None
         arguments = call.get("arguments", call.get("parameters", {}))
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

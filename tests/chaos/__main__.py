@@ -129,8 +129,8 @@ class Victim:
 
     def kill_trainer(self) -> bool:
         for lock in (self.folder / "data" / "runs").glob("*/lock"):
-            with contextlib.suppress(ValueError, ProcessLookupError, FileNotFoundError):
-                pid = int(lock.read_text())
+            with contextlib.suppress(ValueError, IndexError, ProcessLookupError, FileNotFoundError):
+                pid = int(lock.read_text().split()[0])
                 if b"luthier.train" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
                     return True

@@ -75,6 +75,19 @@ def test_repeats_and_leaks_name_the_line_that_said_it_first(tmp_path, base):
     assert summary.leaked_lines == 2
 
 
+def test_lines_that_are_half_alike_take_no_more_time_each(monkeypatch):
+    """Beyond so many of them near copies are not found; the same words always are."""
+    monkeypatch.setattr("luthier.data.repeats.MOST_ALIKE", 20)
+    frame = " ".join(f"word{i}" for i in range(60))
+    own = [" ".join(f"own{line}x{i}" for i in range(14)) for line in range(100)]
+    seen = Seen()
+    assert [seen.add(n, f"{frame} {words}") for n, words in enumerate(own, 1)] == [None] * 100
+    assert len(seen._near) < 90
+    assert seen.find(f"{frame} {own[0]} again").line == 1
+    assert seen.find(f"{frame} {own[99]} again") is None
+    assert seen.find(f"{frame} {own[99]}").same
+
+
 def test_ten_examples_are_needed_to_train_and_one_to_validate(tmp_path, base):
     lines = [chat_line("q", "a")] * 7
     with pytest.raises(JobFailed) as failed:

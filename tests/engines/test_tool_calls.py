@@ -53,6 +53,15 @@ def test_other_notations():
     assert [read(said, LLAMA, size) for size in (1, 1000)] == [(said, [])] * 2
 
 
+def test_without_a_mark_an_object_with_a_name_is_a_call_of_what_there_is():
+    reader = CallReader(LLAMA, names=frozenset({"f"}))
+    said = '{"name": "Bob", "age": 3}'
+    assert (reader.feed(said) + reader.end(), reader.calls) == (said, [])
+    reader = CallReader(LLAMA, names=frozenset({"f"}))
+    assert reader.feed('{"name": "f", "parameters": {}}') + reader.end() == ""
+    assert reader.calls[0]["function"]["name"] == "f"
+
+
 def test_text_goes_on_after_a_brace():
     reader = CallReader(LLAMA)
     assert [reader.feed(piece) for piece in ("if (x) ", "{", " y }", "\n")] == ["if (x) ", "{", " y }", "\n"]

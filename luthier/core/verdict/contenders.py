@@ -29,8 +29,8 @@ class Row:
 
     @property
     def characters(self) -> int:
-        """How long it is."""
-        return sum(len(json.dumps(message, ensure_ascii=False)) for message in self.messages)
+        """How long it is, its tools included."""
+        return sum(len(json.dumps(part, ensure_ascii=False)) for part in (*self.messages, *self.tools))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ class Ask(Protocol):
 
 
 class TooLong(Exception):
-    """A prompt is longer than the model's context."""
+    """A prompt is longer than the model's context: that of `row`, where it is known."""
+
+    row: Row | None = None
 
 
 def row_of(messages: Sequence[JsonObject], tools: Sequence[JsonObject] = ()) -> Row | None:

@@ -68,7 +68,8 @@ class Trial:
     """All that is known when it is judged.
 
     `rows` are those that every contender answered, `guesses` their scores without reading them. Left out were
-    `leaked_rows`, which are in the training file, and `unread_rows`, whose last message is no reply in words.
+    `leaked_rows`, which are in the training file, and `unread_rows`, whose last message is no reply in words
+    or that are longer than the model reads.
     `losses` are validation losses by step; `teacher_failed` is why a teacher is not among the contenders.
     """
 
@@ -139,7 +140,7 @@ def _too_few(trial: Trial) -> str:
     if trial.leaked_rows:
         why += f", that are not in the training file, as {trial.leaked_rows} others are or nearly"
     if trial.unread_rows:
-        why += f", that are chats and end in a reply in words, as {trial.unread_rows} others do not"
+        why += f", that are chats, end in a reply in words and fit the model, as {trial.unread_rows} others do not"
     return why
 
 

@@ -67,7 +67,8 @@ def _quality(found: Document) -> str:
     left_out = [
         f"{found['leaked_rows']} rows were left out because the training file has them too"
         * (found["leaked_rows"] > 0),
-        f"{found['unread_rows']} because they do not end in a reply in words" * (found["unread_rows"] > 0),
+        f"{found['unread_rows']} because they do not end in a reply in words, or are longer than the model reads"
+        * (found["unread_rows"] > 0),
     ]
     notes = [
         f"Measured by {found['measure']} on {len(found['rows'])} rows that were not trained on.",
