@@ -32,7 +32,7 @@ test: check
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
-# Each verdict by a data set made for it, with the real model: ten minutes on two quiet cores.
+# Each verdict by a data set made for it, with the real model: some twenty minutes on two quiet cores.
 test-verdict: install
 	$(BIN)/python -m pytest -m slow -s tests/domain/test_verdict_classes.py
 
