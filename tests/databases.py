@@ -4,6 +4,7 @@ LUTHIER_TEST_BLOBS_URL name (`make test-services`)."""
 import hashlib
 import os
 
+import pytest
 from sqlalchemy import create_engine, make_url, text
 
 
@@ -27,5 +28,13 @@ def blobs_url(folder):
     return f"{store}/{_name(folder)}" if store else None
 
 
+IN_A_FOLDER = pytest.mark.skipif("LUTHIER_TEST_BLOBS_URL" in os.environ, reason="it looks into the folder of blobs")
+
+
 def _name(folder):
     return "luthier_" + hashlib.sha256(str(folder).encode()).hexdigest()[:24]
+
+
+def blobs_of(server):
+    """The keys of the server's blobs, wherever they lie."""
+    return {key for key, _ in server.platform.blobs.sizes()}

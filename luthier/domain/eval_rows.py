@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -43,8 +44,9 @@ class Row:
 def check_schema(schema: JsonObject) -> None:
     """Errors: `InvalidRequest` for what is no JSON schema, or has patterns that may take for ever."""
     try:
-        Draft202012Validator.check_schema(schema)
-        _check_patterns(schema)
+        with _bounded():
+            Draft202012Validator.check_schema(schema)
+            _check_patterns(schema)
     except (SchemaError, RecursionError) as error:
         where = (
             f"at {error.json_path}: {error.message}" if isinstance(error, SchemaError) else "it is nested too deeply"
@@ -141,7 +143,8 @@ def _parsed(number: int, line: bytes) -> Iterator[tuple[int, Json]]:
 
 def _check(row: Row, schema: JsonObject) -> None:
     try:
-        wrong = best_match(_validator(json.dumps(schema)).iter_errors(row.item))
+        with _bounded():
+            wrong = best_match(_validator(json.dumps(schema)).iter_errors(row.item))
     except Unresolvable as error:
         raise InvalidRequest(f"The eval's item_schema refers to what is not in it: {error}") from error
     except RecursionError as error:
@@ -151,6 +154,20 @@ def _check(row: Row, schema: JsonObject) -> None:
             f"Row {row.number} breaks the eval's item_schema: at {wrong.json_path.replace('$', 'item', 1)}: "
             f"{wrong.message[:500]}"
         )
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """A recursion without an end is a `RecursionError`, also where jsonschema's map in Rust meets it.
+
+    That one panics, by an exception of a class that cannot be imported and that is no `Exception`.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise RecursionError from error
+        raise
 
 
 @cache

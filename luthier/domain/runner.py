@@ -205,7 +205,7 @@ class Runner:
             if state in {"failed", "stopped"} and reader.failure is None and deaths < MOST_DEATHS:
                 died_at, deaths = reader.step, deaths + 1
                 how = "stopped" if state == "stopped" else "killed"  # by others: it goes on from its last state
-                held.say(NewEvent(f"died-{died_at}", f"The trainer was {how} at step {died_at}; it goes on", "warn"))
+                held.say(NewEvent(f"{how}-{died_at}", f"The trainer was {how} at step {died_at}; it goes on", "warn"))
                 self._compute.start(held.run, held.job.fence)
                 reader = EventReader(held, self._publishing_rows)
             elif state == "no room":

@@ -13,6 +13,7 @@ from luthier.core.files import FileObject
 from luthier.domain import files
 from luthier.store import files as rows
 from tests.conftest import KEY, serving
+from tests.databases import IN_A_FOLDER, blobs_of
 
 LINE = json.dumps({"messages": [{"role": "user", "content": "hallo"}, {"role": "assistant", "content": "halo"}]})
 JSONL = (LINE + "\n").encode() * 10
@@ -44,11 +45,17 @@ def test_create_retrieve_read_delete(client):
 
 def test_deleting_removes_the_bytes(server):
     made = upload(server.client)
+    assert made.id in blobs_of(server)
+    server.client.files.delete(made.id)
+    assert made.id not in blobs_of(server)
+
+
+@IN_A_FOLDER
+def test_files_are_for_nobody_else_on_the_machine(server):
+    made = upload(server.client)
     blob = server.platform.settings.data / "blobs" / made.id
     assert blob.read_bytes() == JSONL
     assert blob.stat().st_mode & 0o777 == 0o600
-    server.client.files.delete(made.id)
-    assert not blob.exists()
 
 
 def test_wait_for_processing_returns_at_once(client):
@@ -72,15 +79,14 @@ def test_wait_for_processing_returns_at_once(client):
 )
 @pytest.mark.parametrize("purpose", ["fine-tune", "evals"])
 def test_what_is_not_jsonl_is_refused_with_its_line(server, content, line, purpose):
-    blobs = server.platform.settings.data / "blobs"
-    before = set(blobs.iterdir())
+    before = blobs_of(server)
     answer = server.http.post("/files", data={"purpose": purpose}, files={"file": ("a.jsonl", content)})
     assert answer.status_code == 400
     error = answer.json()["error"]
     expected = "Expected file to have JSONL format, where every line is a valid JSON dictionary."
     assert error["message"].startswith(expected)
     assert line in error["message"]
-    assert set(blobs.iterdir()) == before
+    assert blobs_of(server) == before
 
 
 def test_jsonl_may_have_a_bom_blank_lines_crlf_and_no_last_newline(client):
@@ -194,6 +200,7 @@ def test_a_client_that_waits_for_100_continue_is_told_to_go_on(server):
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
+@IN_A_FOLDER
 def test_an_upload_broken_off_leaves_nothing_and_is_no_error_of_ours(server):
     def answered(status):
         lines = server.http.get(f"http://{urlsplit(server.url).netloc}/metrics").text.splitlines()
@@ -282,6 +289,7 @@ def test_result_files_are_sent_in_base64(server):
     assert base64.b64decode(server.client.files.content(made.id).content, validate=True) == content
 
 
+@IN_A_FOLDER
 def test_damaged_bytes_are_not_passed_off_as_the_file(server):
     made = upload(server.client)
     blob = server.platform.settings.data / "blobs" / made.id

@@ -65,7 +65,7 @@ def test_wandb_is_an_extra(client, training_file, monkeypatch, installed):
         [kept] = create(client, training_file, integrations=asked).integrations
         assert (kept.type, kept.wandb.project, kept.wandb.name, kept.wandb.tags) == ("wandb", "p", None, ["a"])
     else:
-        with pytest.raises(openai.BadRequestError, match=r"pip install 'luthier\[wandb\]'") as refused:
+        with pytest.raises(openai.BadRequestError, match="pip install wandb") as refused:
             create(client, training_file, integrations=asked)
         assert (refused.value.code, refused.value.param) == ("unsupported_value", "integrations")
 

@@ -10,6 +10,7 @@ import pytest
 from luthier.domain import uploads
 from luthier.store import uploads as rows
 from tests.api.test_files import JSONL
+from tests.databases import blobs_of
 
 
 def begin(client, size, purpose="vision", **more):
@@ -30,7 +31,7 @@ def test_parts_in_parallel_make_the_file(server):
     assert done.status == "completed"
     assert (done.file.bytes, done.file.filename, done.file.purpose) == (len(content), "a.bin", "vision")
     assert client.files.content(done.file.id).content == content
-    left = {path.name for path in (server.platform.settings.data / "blobs").iterdir()}
+    left = blobs_of(server)
     assert not left & {part.id for part in made}
     assert done.file.id in left
 
@@ -84,7 +85,7 @@ def test_cancel(server):
     upload = begin(client, 3)
     part = client.uploads.parts.create(upload.id, data=b"abc")
     assert client.uploads.cancel(upload.id).status == "cancelled"
-    assert not (server.platform.settings.data / "blobs" / part.id).exists()
+    assert part.id not in blobs_of(server)
     with pytest.raises(openai.BadRequestError, match="cancelled"):
         client.uploads.complete(upload.id, part_ids=[part.id])
 
