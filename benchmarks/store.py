@@ -174,7 +174,7 @@ def main() -> int:
     found: dict[int, dict[str, list[float]]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="luthier-bench-") as folder,
-        serving(Path(folder), background=False) as server,
+        serving(Path(folder), background=False, recorded=False) as server,
     ):
         have = 0
         for size in sizes:

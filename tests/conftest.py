@@ -47,10 +47,11 @@ class Server:
 
 
 @contextmanager
-def serving(data: Path, *, background=True, **settings):
+def serving(data: Path, *, background=True, recorded=True, **settings):
     """A server with these settings; `client` validates every answer strictly, `http` shows it as it is.
 
-    Every answer is held against OpenAI's schema; a violation fails the test or module that the server served.
+    Every answer is held against OpenAI's schema, which takes longer than most answers; a violation fails the test or
+    module that the server served.
     """
     violations = len(RECORDER.violations)
     defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
@@ -61,7 +62,7 @@ def serving(data: Path, *, background=True, **settings):
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    server = uvicorn.Server(uvicorn.Config(RECORDER.around(app), log_level="warning", http=LimitedHeads))
+    server = uvicorn.Server(uvicorn.Config(RECORDER.around(app) if recorded else app, log_level="warning", http=LimitedHeads))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:

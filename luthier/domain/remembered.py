@@ -8,6 +8,8 @@ import json
 from http import HTTPStatus
 from weakref import WeakValueDictionary
 
+from anyio import CancelScope
+
 from luthier.core.errors import NotFound
 from luthier.core.json import JsonObject
 from luthier.core.projects import Caller
@@ -40,7 +42,8 @@ class Remembering:
                 return Answer(HTTPStatus.OK, "", known)
             answer = await patiently(self._ask, caller, endpoint, body)
             if answer.status_code == HTTPStatus.OK:
-                await asyncio.to_thread(self._keep, key, answer.body)
+                with CancelScope(shield=True):  # what was answered is kept, whatever ends the run
+                    await asyncio.to_thread(self._keep, key, answer.body)
             return answer
 
     def _keep(self, key: str, answer: JsonObject) -> None:
