@@ -62,7 +62,8 @@ def serving(data: Path, *, background=True, recorded=True, **settings):
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    server = uvicorn.Server(uvicorn.Config(RECORDER.around(app) if recorded else app, log_level="warning", http=LimitedHeads))
+    served = RECORDER.around(app) if recorded else app
+    server = uvicorn.Server(uvicorn.Config(served, log_level="warning", http=LimitedHeads))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:
