@@ -95,7 +95,8 @@ class BatchWorker:
         with self._spooled(file.blob, file.sha256) as lines:
             found = check(lines, batch.endpoint, knows_model=lambda name: self._knows(batch, name), beat=held.beat)
             if found.errors:
-                self._fail(held, found.errors)
+                if held.batch.status == "validating":  # else it was cancelled meanwhile
+                    self._fail(held, found.errors)
                 return
             lines.seek(0)
             with platform.blobs.writer(batch.id) as copy:

@@ -282,8 +282,9 @@ def test_a_batch_that_is_cancelled_before_it_began_leaves_no_files(platform):
     assert not ask.asked
 
 
-def test_a_batch_may_be_cancelled_while_its_input_is_looked_at(platform, monkeypatch):
-    batch = create(platform, upload(platform, request("a")).id)
+@pytest.mark.parametrize("line", [request("a"), "no request"])
+def test_a_batch_may_be_cancelled_while_its_input_is_looked_at(platform, monkeypatch, line):
+    batch = create(platform, upload(platform, line).id)
 
     def checked(*given, beat, **named):
         batches.cancel(platform.database, batch.project_id, batch.id)
