@@ -282,7 +282,7 @@ def test_a_batch_that_is_cancelled_before_it_began_leaves_no_files(platform):
     assert not ask.asked
 
 
-@pytest.mark.parametrize("line", [request("a"), "no request"])
+@pytest.mark.parametrize("line", [request("a"), '{"custom_id": "1"}'])
 def test_a_batch_may_be_cancelled_while_its_input_is_looked_at(platform, monkeypatch, line):
     batch = create(platform, upload(platform, line).id)
 
