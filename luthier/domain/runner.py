@@ -34,7 +34,7 @@ from luthier.store import jobs
 
 POLL_S: Final = 0.25
 PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
-MOST_DEATHS: Final = 3  # of a trainer without a step between them
+MOST_DEATHS: Final = 5  # of a trainer without a step between them
 ENGINE_TRIES: Final = 120  # an hour of leases that run out, for a trained job whose engine does not answer
 FULL: Final = "the disk is full; free some of it"
 REST: Final = 20  # times as long as a look at the whole queue took
