@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast
 
@@ -114,14 +115,10 @@ def running_server(folder: Path) -> Iterator[OpenAI]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = load(data=folder, host="127.0.0.1", port=port)
-    place = ["--host", settings.host, "--port", str(port), "--data", str(folder.absolute())]
     # Whatever database the user's own server has, in luthier.toml too, this one keeps to its folder.
-    own = folder.absolute()
-    environment = {
-        **os.environ,
-        "LUTHIER_DATABASE_URL": f"sqlite:///{own / 'luthier.db'}",
-        "LUTHIER_BLOBS_URL": (own / "blobs").as_uri(),
-    }
+    own = replace(settings, data=folder.absolute(), database_url=None, blobs_url=None)
+    place = ["--host", own.host, "--port", str(port), "--data", str(own.data)]
+    environment = {**os.environ, "LUTHIER_DATABASE_URL": own.database, "LUTHIER_BLOBS_URL": own.blobs}
     log = folder / "server.log"
     with log.open("ab") as words:
         command = [sys.executable, "-m", "luthier.cli.main", "serve", *place]

@@ -50,33 +50,29 @@ class Seen:
 
     def find(self, text: str) -> Repeat | None:
         """The line that said this, if one did."""
-        sketch = _sketch(text)
-        return self._find(_key(text), sketch, self._near_to(sketch))
+        return self._look(_key(text), _sketch(text))[0]
 
     def add(self, line: int, text: str) -> Repeat | None:
         """Remember a line; the earlier one that it repeats, if it does."""
         key, sketch = _key(text), _sketch(text)
-        near = self._near_to(sketch)
-        found = self._find(key, sketch, near)
+        found, crowd = self._look(key, sketch)
         if len(self._same) < MOST_SAME:
             self._same.setdefault(key, line)
         # One line stands for all that are like it, so a file of one template costs no more than any other.
-        if found is None and sketch is not None and len(self._near) < MOST_NEAR and len(near) < MOST_ALIKE:
+        if found is None and sketch is not None and len(self._near) < MOST_NEAR and crowd < MOST_ALIKE:
             self._near[line] = sketch
             self._index.insert(line, sketch)
         return found
 
-    def _near_to(self, sketch: RMinHash | None) -> list[int]:
-        """Lines that may be like this one."""
-        return self._index.query(sketch) if sketch is not None else []
-
-    def _find(self, key: bytes, sketch: RMinHash | None, near: list[int]) -> Repeat | None:
+    def _look(self, key: bytes, sketch: RMinHash | None) -> tuple[Repeat | None, int]:
+        """The line that said this, if one did, and how many may be like it."""
         if (line := self._same.get(key)) is not None:
-            return Repeat(line, same=True)
+            return Repeat(line, same=True), 0
         if sketch is None:
-            return None
+            return None, 0
+        near = self._index.query(sketch)
         alike = [line for line in near if self._near[line].jaccard(sketch) >= NEAR]
-        return Repeat(min(alike), same=False) if alike else None
+        return Repeat(min(alike), same=False) if alike else None, len(near)
 
 
 def words_of(example: Example) -> str:

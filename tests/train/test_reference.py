@@ -120,14 +120,8 @@ def assert_same_gradients(policy, reference):
     policy.adapter.gradient.zero_()
 
 
-@pytest.mark.parametrize(("seed", "tile", "budget"), [(0, 5, 10_000), (1, 32, 10_000), (2, 5, 30)])
-def test_supervised_loss_and_gradients_are_the_padded_batchs(loaded, seed, tile, budget, monkeypatch):
-    policy, plain = loaded
-    monkeypatch.setattr(attention, "SMALL_TILE", tile)
-    monkeypatch.setattr(attention, "KEPT_SCORES", 1 << 20 if tile > 5 else 0)
-    monkeypatch.setattr(head, "CHUNK", 4)
-    monkeypatch.setattr(policy, "token_budget", budget)
-    rows = random_rows(seed)
+def assert_supervised_as_padded(policy, plain, rows):
+    """The same loss, weight and gradients; gives what was measured."""
     measured = supervised(policy, [Sample(i, (row,)) for i, row in enumerate(rows)], learn=True)
     reference = Reference(policy, plain)
     weights = reference.weights(rows)
@@ -135,21 +129,24 @@ def test_supervised_loss_and_gradients_are_the_padded_batchs(loaded, seed, tile,
     loss.backward()
     assert measured.loss == pytest.approx(loss.item(), rel=RELATIVE)
     assert measured.weight == pytest.approx(weights.sum().item())
-    assert measured.tokens_computed < measured.tokens_seen or budget == 30
     assert_same_gradients(policy, reference)
+    return measured
+
+
+@pytest.mark.parametrize(("seed", "tile", "budget"), [(0, 5, 10_000), (1, 32, 10_000), (2, 5, 30)])
+def test_supervised_loss_and_gradients_are_the_padded_batchs(loaded, seed, tile, budget, monkeypatch):
+    policy, plain = loaded
+    monkeypatch.setattr(attention, "SMALL_TILE", tile)
+    monkeypatch.setattr(attention, "KEPT_SCORES", 1 << 20 if tile > 5 else 0)
+    monkeypatch.setattr(head, "CHUNK", 4)
+    monkeypatch.setattr(policy, "token_budget", budget)
+    measured = assert_supervised_as_padded(policy, plain, random_rows(seed))
+    assert measured.tokens_computed < measured.tokens_seen or budget == 30
 
 
 def test_long_rows_are_the_padded_batchs_too(loaded):
     """With tiles, bands and chunks of their real sizes."""
-    policy, plain = loaded
-    rows = random_rows(3, count=5, size=18)
-    measured = supervised(policy, [Sample(i, (row,)) for i, row in enumerate(rows)], learn=True)
-    reference = Reference(policy, plain)
-    weights = reference.weights(rows)
-    loss = -(reference.logp(rows) * weights).sum() / weights.sum()
-    loss.backward()
-    assert measured.loss == pytest.approx(loss.item(), rel=RELATIVE)
-    assert_same_gradients(policy, reference)
+    assert_supervised_as_padded(*loaded, random_rows(3, count=5, size=18))
 
 
 @pytest.mark.parametrize("cap", [None, 30.0])
