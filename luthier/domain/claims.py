@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
-import structlog
 from anyio import CapacityLimiter, Lock, create_task_group, sleep, to_thread
 
-from luthier.core.errors import LuthierError
 from luthier.core.ids import random_text
 from luthier.domain.held import BEAT_S
 from luthier.domain.looping import Looping
@@ -22,36 +20,29 @@ from luthier.domain.looping import Looping
 AT_ONCE: Final = 4  # small work does not wait for the end of large work
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
-
 
 class Claims(Looping, Generic[T]):
     """Claims work and does it, several at a time, in threads of this process; other processes may share the work."""
 
     def __init__(self, name: str, claim: Callable[[str], T | None], do: Callable[[T], None]) -> None:
-        super().__init__(name)
-        self._name = name
+        super().__init__(name, self._begin, rest_s=BEAT_S)
         self._claim = claim
         self._do = do
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=name)
+        self._running: set[Future[None]] = set()
 
-    def _run(self) -> None:
-        running: set[Future[None]] = set()
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix=self._name) as pool:
-            while not self.stopping.is_set():
-                running = {future for future in running if not future.done()}
-                work = None
-                try:
-                    if len(running) < AT_ONCE:
-                        work = self._claim(self._owner)
-                except LuthierError as error:
-                    log.error("worker cannot reach its store", worker=self._name, error=error.message)
-                except Exception:  # the thread's edge: it looks again
-                    log.exception("worker failed unexpectedly", worker=self._name)
-                if work is not None:
-                    running.add(pool.submit(self._do, work))
-                else:
-                    self.stopping.wait(BEAT_S)
+    def stop(self) -> None:
+        super().stop()
+        self._pool.shutdown()
+
+    def _begin(self) -> bool:
+        self._running = {future for future in self._running if not future.done()}
+        work = self._claim(self._owner) if len(self._running) < AT_ONCE else None
+        if work is None:
+            return False
+        self._running.add(self._pool.submit(self._do, work))
+        return True
 
 
 class Lanes:

@@ -55,9 +55,9 @@ def mail_items(platform: Platform, job: Job, event: str, **payload: str) -> list
     return [OutboxItem(new_id("mail"), job.project_id, "mail", event, {"job_id": job.id, **payload}, now)]
 
 
-def retry_delay_s(attempts: int) -> float:
+def retry_delay_s(attempts: int, longest_s: float = LONGEST_RETRY_S) -> float:
     """Seconds from a failed attempt to the next: 5, 20, 80 … to six hours, each up to a tenth longer by chance."""
-    return min(FIRST_RETRY_S * 4.0 ** (attempts - 1), LONGEST_RETRY_S) * random.uniform(1.0, 1.1)
+    return min(FIRST_RETRY_S * 4.0 ** (attempts - 1), longest_s) * random.uniform(1.0, 1.1)
 
 
 class Notifier(Looping):
@@ -67,30 +67,25 @@ class Notifier(Looping):
     """
 
     def __init__(self, platform: Platform) -> None:
-        super().__init__("notifier")
+        super().__init__("notifier", self._begin, rest_s=POLL_S)
         self._platform = platform
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery")
+        self._running: set[Future[None]] = set()
         self._deliver: dict[str, Callable[[OutboxItem], None]] = {"webhook": self._webhook, "mail": self._mail}
 
-    def _run(self) -> None:
+    def stop(self) -> None:
+        super().stop()
+        self._pool.shutdown()
+
+    def _begin(self) -> bool:
         database = self._platform.database
-        running: set[Future[None]] = set()
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery") as pool:
-            while not self.stopping.is_set():
-                running = {future for future in running if not future.done()}
-                claimed: list[Delivery] = []
-                try:
-                    if len(running) < WORKERS:
-                        limit = WORKERS - len(running)
-                        claimed = outbox.claim(
-                            database, "webhook", "mail", now=database.now(), lease_s=LEASE_S, limit=limit
-                        )
-                except LuthierError as error:
-                    log.error("notifier cannot reach its store", error=error.message)
-                except Exception:  # the thread's edge: it looks again
-                    log.exception("notifier failed unexpectedly")
-                running |= {pool.submit(self._attempt, one) for one in claimed}
-                if not claimed:
-                    self.stopping.wait(POLL_S)
+        self._running = {future for future in self._running if not future.done()}
+        room = WORKERS - len(self._running)
+        if not room:
+            return False
+        claimed = outbox.claim(database, "webhook", "mail", now=database.now(), lease_s=LEASE_S, limit=room)
+        self._running |= {self._pool.submit(self._attempt, one) for one in claimed}
+        return bool(claimed)
 
     def _attempt(self, item: Delivery) -> None:
         try:

@@ -26,6 +26,7 @@ from luthier.core.states import JobStatus
 from luthier.domain.alive import Sign, killed
 from luthier.domain.following import EventReader
 from luthier.domain.held import BEAT_S, LEASE_S, Held, LeaseLost
+from luthier.domain.looping import Looping
 from luthier.domain.platform import Platform
 from luthier.domain.publishing import publish
 from luthier.domain.reporting import reported
@@ -54,46 +55,39 @@ class Runner:
         self._look_again_at = 0.0
         self._publishing_rows = PUBLISHING_ROWS  # then as the last
         self._engine_away: Counter[str] = Counter()  # how often a trained job could not be published
-        self._stopping = threading.Event()
-        self._news = {"validate": platform.new_job, "train": threading.Event()}
-        self._threads = [
-            threading.Thread(target=self._work, args=("validate", ("validating_files",), self._validate), daemon=True),
-            threading.Thread(target=self._work, args=("train", ("queued", "running"), self._train), daemon=True),
-        ]
+        self._queued = threading.Event()
+        self._validating = Looping("validate", self._look_for_files, rest_s=BEAT_S, told=platform.new_job)
+        self._training = Looping("train", self._look_for_queued, rest_s=BEAT_S, told=self._queued)
 
     def start(self) -> None:
         """Begin to work, first of all on what runners of this data folder held that were killed."""
         for owner in killed(self._signs):
             jobs.release_all(self._platform.database, owner)
-        for thread in self._threads:
-            thread.start()
+        self._validating.start()
+        self._training.start()
 
     def stop(self) -> None:
         """Stop trainers at their next step, let go of their jobs, and return when that is done."""
-        self._stopping.set()
-        for news in self._news.values():
-            news.set()
-        for thread in self._threads:
-            thread.join()
+        self._training.stopping.set()  # both let go at once, the slower one first
+        self._validating.stop()
+        self._training.stop()
         self._sign.take_down()
 
-    def _work(self, name: str, statuses: tuple[JobStatus, ...], leg: Callable[[Held], None]) -> None:
+    def _look_for_files(self) -> bool:
+        found = self._claimed(("validating_files",), self._validate)
+        if not found:
+            self._tell_places()
+        return found
+
+    def _look_for_queued(self) -> bool:
+        return self._claimed(("queued", "running"), self._train)
+
+    def _claimed(self, statuses: tuple[JobStatus, ...], leg: Callable[[Held], None]) -> bool:
         database = self._platform.database
-        while not self._stopping.is_set():
-            try:
-                job = jobs.claim(database, self._sign.name, statuses, now=database.now(), lease_s=LEASE_S)
-                if job is None:
-                    if not self._news[name].wait(BEAT_S) and name == "validate":
-                        self._tell_places()
-                    self._news[name].clear()
-                else:
-                    self._one(job, leg)
-            except LuthierError as error:  # the store is away: the job's lease runs out and it is claimed again
-                log.error("runner cannot reach its store", worker=name, error=error.message)
-                self._stopping.wait(BEAT_S)
-            except Exception:  # the thread's edge: as above
-                log.exception("runner failed unexpectedly", worker=name)
-                self._stopping.wait(BEAT_S)
+        job = jobs.claim(database, self._sign.name, statuses, now=database.now(), lease_s=LEASE_S)
+        if job is not None:
+            self._one(job, leg)
+        return job is not None
 
     def _tell_places(self) -> None:
         began = time.monotonic()
@@ -129,7 +123,7 @@ class Runner:
     def _validate(self, held: Held) -> None:
         def go_on() -> None:
             held.beat()
-            if self._stopping.is_set():
+            if self._validating.stopping.is_set():
                 held.release()
                 raise LeaseLost
 
@@ -152,7 +146,7 @@ class Runner:
             resolved=public_hyperparameters(found.hyperparameters),
         )
         held.release()
-        self._news["train"].set()
+        self._queued.set()
 
     def _train(self, held: Held) -> None:
         if held.job.status == "queued":
@@ -189,7 +183,7 @@ class Runner:
         reader, died_at, deaths = EventReader(held, self._publishing_rows), 0, 0
         while True:
             held.beat()
-            if held.job.paused or self._stopping.is_set():
+            if held.job.paused or self._training.stopping.is_set():
                 self._compute.stop(held.run)
                 reader.forward()
                 if held.job.paused:

@@ -46,25 +46,16 @@ class VerdictWorker(Looping):
     """
 
     def __init__(self, platform: Platform, portal: BlockingPortal) -> None:
-        super().__init__("verdicts")
+        super().__init__("verdicts", self._find, rest_s=POLL_S)
         self._platform = platform
         self._portal = portal
 
-    def _run(self) -> None:
+    def _find(self) -> bool:
         database = self._platform.database
-        while not self.stopping.is_set():
-            claimed = None
-            try:
-                found = outbox.claim(database, "verdict", now=database.now(), lease_s=LEASE_S, limit=1)
-                claimed = found[0] if found else None
-                if claimed is not None:
-                    self._one(claimed)
-            except LuthierError as error:  # the store is away: the lease runs out and the verdict is due again
-                log.error("verdicts cannot reach their store", error=error.message)
-            except Exception:  # the thread's edge: as above
-                log.exception("a verdict failed unexpectedly")
-            if claimed is None:
-                self.stopping.wait(POLL_S)
+        claimed = outbox.claim(database, "verdict", now=database.now(), lease_s=LEASE_S, limit=1)
+        for item in claimed:
+            self._one(item)
+        return bool(claimed)
 
     def _one(self, item: Delivery) -> None:
         platform = self._platform
@@ -82,7 +73,7 @@ class VerdictWorker(Looping):
             log.warning("verdict not found", job=job.id, attempt=item.attempts, error=words, exc_info=True)
             away = isinstance(error, Unavailable) or is_no_room(error)
             if item.attempts < (AWAY_ATTEMPTS if away else ATTEMPTS):
-                at = platform.database.now() + min(retry_delay_s(item.attempts), LONGEST_RETRY_S)
+                at = platform.database.now() + retry_delay_s(item.attempts, LONGEST_RETRY_S)
                 outbox.retry_at(platform.database, item.id, at=at, error=words)
                 return
             said = NewEvent("verdict", f"There is no verdict on this job: {words}", "warn")

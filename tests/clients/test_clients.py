@@ -79,7 +79,8 @@ def test_langchain(run):
 
 def test_vercel_ai_sdk(run):
     said = json.loads(run("node", "paths.mjs", cwd=HERE / "ai_sdk"))
-    assert said == {"chat": PATHS, "responses": PATHS, "embeddings": 2}
+    paths = PATHS | {"second": "and again"}
+    assert said == {"chat": paths, "responses": paths, "embeddings": 2}
 
 
 def test_litellm(run):
