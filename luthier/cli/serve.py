@@ -174,12 +174,18 @@ def add(
     from luthier.core.settings import load
     from luthier.domain.bases import Bases
     from luthier.domain.bringing import bring
+    from luthier.domain.models import require_free
 
     if (gguf is None) == (hf is None):
         raise InvalidRequest("give --gguf FILE or --hf FOLDER-OR-ID, one of them")
     local = gguf or (Path(hf or "") if Path(hf or "").expanduser().is_dir() else None)
     source = f"file:{local.expanduser().absolute()}" if local is not None else f"hf:{hf}"
     settings = load(data=data)
+    if settings.database_url or (settings.data / "luthier.db").exists():  # else no name is taken, and none is asked for
+        from luthier.cli.taking import opened
+
+        with opened(settings) as platform:
+            require_free(platform, name)
     bases = Bases(settings.cache, settings.bases, settings.added_bases)
     with pull_bar() as bar:
         asked = BaseSource(name, source, sha256="", licence=licence or "", template=chat_template or "")
@@ -196,14 +202,6 @@ def add(
             f"Warning: the model brings no chat template; {facts.template} stands in, by the tokens that it has. "
             "If it was trained on another, add it again with --chat-template."
         )
-
-
-def pull_default() -> None:
-    """Bring the default base model onto this machine."""
-    from luthier.core.settings import load
-
-    settings = load()
-    pull_base(settings, settings.default_base)
 
 
 def pull_base(settings: Settings, name: str) -> Path:

@@ -45,9 +45,10 @@ class Settings:
     retention_days: int | None = None  # how long stored chats, responses and trainers' logs are kept
     compute: str = "local"
     training_memory: int | None = None  # bytes that a training may take
+    serving_memory: int | None = None  # bytes that the engines of several bases may take together
     engine: str = "llamacpp"  # or vllm:URL, vllm:FOLDER
     engines: Mapping[str, str] = field(default_factory=dict)  # of bases that another engine serves
-    vllm_api_key: str = ""  # of vLLM servers that somebody else runs
+    engine_api_key: str = ""  # of vLLM and other servers that somebody else runs
     teacher: str | None = None  # a model that `distil` asks
     teacher_url: str | None = None  # its server, where it is another one that speaks OpenAI's API
     teacher_api_key: str | None = None
@@ -153,7 +154,7 @@ def _parse(name: str, value: object) -> object:
                 return Path(str(value))
             case "port" | "requests_per_minute" | "retention_days":
                 return int(str(value))
-            case "training_memory":
+            case "training_memory" | "serving_memory":
                 return _bytes(str(value))
             case "webhook_private_hosts" | "behind_proxy":
                 return _boolean(value)

@@ -25,7 +25,7 @@ def move(platform: Platform, caller: Caller, name: str, model: str) -> Alias:
 def roll_back(platform: Platform, caller: Caller, name: str) -> Alias:
     """Point `name` to where it pointed before its last move. Errors: `NotFound`, `InvalidRequest` without one."""
     moves = history(platform, caller, name)
-    before = next((alias.model for alias in moves[1:] if alias.model != moves[0].model), None)
+    before = next((alias.model for alias in moves[1:] if alias.model not in (None, moves[0].model)), None)
     if before is None:
         raise InvalidRequest(f"{name} has pointed to no other model; there is nothing to go back to.", param="name")
     models.resolve(platform, caller.project_id, before)

@@ -29,6 +29,7 @@ from luthier.data.builtin_templates import template_text
 from luthier.domain.fetching import Progress, fetch
 
 CHUNK: Final = 1 << 20
+ELSEWHERE: Final = "openai"  # the source of a base that a server elsewhere answers for
 MODEL_SUFFIXES: Final = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt"})
 
 
@@ -71,6 +72,11 @@ class Bases:
         """Every base model that could be used, pulled or not."""
         return sorted(self._sources)
 
+    def elsewhere(self) -> dict[str, str]:
+        """Engines of the bases that servers elsewhere answer for."""
+        found = {source.name: source.source for source in self._sources.values()}
+        return {name: source for name, source in found.items() if source.startswith(f"{ELSEWHERE}:")}
+
     def scratch(self) -> Path:
         """A folder on the disk of the bases, for what is on its way to becoming one."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +104,8 @@ class Bases:
         if source.sha256:
             return source
         scheme, _, path = source.source.partition(":")
+        if scheme == ELSEWHERE:  # there is no file to pin
+            return replace(source, sha256=hashlib.sha256(path.encode()).hexdigest())
         if scheme != "file":
             raise InvalidRequest(f"base model {name}: a {scheme}: source needs the sha256 of its GGUF in the settings")
         if name not in self._hashes:
@@ -107,6 +115,8 @@ class Bases:
     def get(self, name: str) -> BaseFolder:
         """The complete folder of a base that was pulled. Errors: `NotFound`, `Unavailable` when it was not."""
         folder = self.place(self.source(name))
+        if name in self.elsewhere():
+            raise InvalidRequest(f"base model {name} is on a server elsewhere; its files are not here")
         if not folder.ready:
             raise Unavailable(f"base model {name} is not on this machine yet; run: luthier models pull {name}")
         return folder
@@ -131,7 +141,7 @@ class Bases:
     def bring(self, source: BaseSource, progress: Progress = quiet) -> BaseFolder:
         """As `pull`, of a source that is in no registry yet."""
         folder = self.place(source)
-        if folder.ready:
+        if folder.ready or source.name in self.elsewhere():
             return folder
         folder.path.mkdir(parents=True, exist_ok=True)
         with _alone(folder.path / "lock"):
@@ -167,14 +177,23 @@ class Bases:
                 complete = temporary / "model"
                 complete.mkdir()
                 for part in model_files(file):
-                    _link_or_copy(part, complete / part.name)
+                    self._take(part, complete / part.name)
                 complete.rename(folder.hf)
                 sync_folder(folder.path)
                 return
             if file.parent != temporary:
-                _link_or_copy(file, file := temporary / "model.gguf")
+                self._take(file, file := temporary / "model.gguf")
             file.rename(folder.gguf)
             sync_folder(folder.path)
+
+    def _take(self, file: Path, target: Path) -> None:
+        """A copy: whoever writes into his own file later writes into no pinned one. What lies here is ours already."""
+        if self._folder in file.parents:
+            os.link(file, target)
+        else:
+            shutil.copyfile(file, target)
+        with target.open("rb") as written:
+            os.fsync(written.fileno())
 
     def _prepare(self, source: BaseSource, folder: BaseFolder, progress: Progress) -> None:
         """Dequantise, in a process of its own: torch stays out of this one."""
@@ -218,13 +237,6 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
 
 
 @contextmanager

@@ -47,10 +47,12 @@ def bring(bases: Bases, source: BaseSource, progress: Progress) -> tuple[BaseFac
             run_aside(["luthier.train.trial", str(folder.path)], lambda _: None, f"base model {source.name}")
             progress(f"trying {source.name} in llama.cpp", 0, 0)
             certificate = asyncio.run(_served(folder))
-        except LuthierError as error:
+        except BaseException as error:
             if not known:
                 shutil.rmtree(folder.path, ignore_errors=True)
-            raise InvalidRequest(f"{source.name} was not added: {error.message}") from error
+            if isinstance(error, LuthierError):
+                raise InvalidRequest(f"{source.name} was not added: {error.message}") from error
+            raise
     bases.keep(source)
     return folder.read_facts(), certificate
 

@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ def certify(job: Job, run: RunFolder, model: TunedModel, platform: Platform, por
     """Compare, and say what was found. Errors: `JobFailed` naming what differs."""
     if not run.probe.exists():
         return []
-    engine = platform.engines.get(model.base)
+    engine = portal.call(platform.engines.get, model.base)  # the pool is the event loop's
     adapter = Adapter(model.id, platform.settings.runs / model.adapter)
     template = Path(run.read_spec().base_dir) / "template.jinja"
     certificate = portal.call(compare, engine, adapter, json.loads(run.probe.read_text()), template.read_text())
@@ -88,8 +89,9 @@ async def compare(
     Errors: `JobFailed` naming the cause: template, tokenizer, module, or an end that is none.
     """
     rows: list[Probe] = probe["rows"]
+    today = date.fromisoformat(probe["today"]) if probe.get("today") else None  # older probes have none
     for row in rows:
-        await _require_same_tokens(engine, adapter, row, probe["template"] == template)
+        await _require_same_tokens(engine, adapter, row, today, probe["template"] == template)
     found = await differences(engine, adapter, rows, "trained")
     if found is None:
         return None
@@ -131,8 +133,10 @@ async def _say(engine: Engine, adapter: Adapter | None, prompt: list[int], token
     return choice
 
 
-async def _require_same_tokens(engine: Engine, adapter: Adapter | None, row: Probe, same_template: bool) -> None:
-    ids = await engine.tokenize(row["body"], adapter) if row["body"] else []
+async def _require_same_tokens(
+    engine: Engine, adapter: Adapter | None, row: Probe, today: date | None, same_template: bool
+) -> None:
+    ids = await engine.tokenize(row["body"], adapter, today) if row["body"] else []
     expected = row["prompt_ids"]
     if not ids or ids == expected:
         return
@@ -168,6 +172,8 @@ async def _replies(engine: Engine, adapter: Adapter | None, row: Probe) -> tuple
     body["max_tokens"] = max(1, tuned["usage"]["completion_tokens"])
     base: Any = await engine.answer("chat/completions", body, None)
     said, plain = tuned["choices"][0], base["choices"][0]
+    for call in (*(said["message"].get("tool_calls") or ()), *(plain["message"].get("tool_calls") or ())):
+        del call["id"]  # drawn anew each time
     return said["message"] != plain["message"], said["finish_reason"] != "length"
 
 

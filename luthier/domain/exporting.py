@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from luthier.core.errors import InvalidRequest
+from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.ids import new_id
 from luthier.core.models import TunedModel
 from luthier.core.names import TunedName, clean_suffix
@@ -38,6 +38,7 @@ from luthier.engines.llamacpp import LlamaCpp
 from luthier.engines.lora_gguf import adapter_gguf
 from luthier.engines.merged_gguf import write_merged_gguf
 from luthier.store import models as rows
+from luthier.store import projects
 
 ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -53,8 +54,12 @@ class Taken:
     run: RunFolder | None  # of the job that made it
 
 
-def export(platform: Platform, name: str, form: str, target: Path, progress: Progress) -> Certificate:
+def export(
+    platform: Platform, name: str, form: str, target: Path, progress: Progress, *, project: str | None = None
+) -> Certificate:
     """Write a tuned model to an empty folder, and hold what was written against the trainer.
+
+    `project`: the id of the project that may call it; the first one without.
 
     Errors: `NotFound`; `InvalidRequest` for a base model, an unknown form or a folder with something in it; `JobFailed`
     when what was written does not answer as the model was trained to: it is left there to be looked at.
@@ -63,7 +68,7 @@ def export(platform: Platform, name: str, form: str, target: Path, progress: Pro
         raise InvalidRequest(f"--to is one of {', '.join(FORMS)}, not {form!r}")
     if target.exists() and any(target.iterdir()):
         raise InvalidRequest(f"{target} has something in it; name an empty folder or a new one")
-    taken = _take(platform, name, progress)
+    taken = _take(platform, _project_of(platform, project), name, progress)
     target.mkdir(parents=True, exist_ok=True)
     progress(f"writing {form}", 0, 0)
     served = FORMS[form](taken, target)
@@ -76,19 +81,28 @@ def export(platform: Platform, name: str, form: str, target: Path, progress: Pro
 
 
 def import_adapter(
-    platform: Platform, adapter: Path, base: str, name: str | None, suffix: str, progress: Progress
+    platform: Platform,
+    adapter: Path,
+    base: str,
+    name: str | None,
+    suffix: str,
+    progress: Progress,
+    *,
+    project: str | None = None,
 ) -> tuple[str, Certificate]:
     """Make a PEFT adapter of a base a tuned model: its name, and how near the engine is to the trainer.
 
     Errors: `InvalidRequest` for a name that is taken, or an adapter that does not fit; `JobFailed` when the engine does
     not answer as base and adapter do in the trainer.
     """
+    project_id = _project_of(platform, project)
     folder, source = platform.bases.pull(base, progress), platform.bases.source(base)
     model_id = new_id("model")
     given = TunedName(base, clean_suffix(platform.settings.organization), clean_suffix(suffix), model_id[-8:])
     name = name or str(given)
-    if name in platform.bases.names() or rows.is_taken(platform.database, name) or " " in name:
-        raise InvalidRequest(f"{name!r} is taken, or is no name; choose another by --name")
+    if not name.startswith("ft:") or " " in name:
+        raise InvalidRequest(f"{name!r} is no name of a tuned model; give one that begins with ft:, without spaces")
+    models.require_free(platform, name)
     place = RunFolder(platform.settings.runs / model_id)
     place.adapter.mkdir(parents=True)
     try:
@@ -96,14 +110,14 @@ def import_adapter(
             shutil.copyfile(adapter / file, place.adapter / file)
         _probe(folder, place.adapter, place.probe, progress)
         now = int(time.time())
-        model = TunedModel(model_id, name, platform.project.id, None, base, source.sha256, f"{model_id}/adapter", now)
+        model = TunedModel(model_id, name, project_id, None, base, source.sha256, f"{model_id}/adapter", now)
         taken = Taken(model, folder, place.adapter, json.loads(place.probe.read_text()), None)
         progress("asking llama.cpp what it answers with it", 0, 0)
         certificate = asyncio.run(_held(taken, None, place.adapter))
     except FileNotFoundError as error:
         shutil.rmtree(place.path)
         raise InvalidRequest(f"{adapter}: no PEFT adapter: {Path(str(error.filename)).name} is missing") from error
-    except Exception:
+    except BaseException:
         shutil.rmtree(place.path)
         raise
     write_atomic(place.path / "certificate.json", json.dumps(asdict(certificate)).encode())
@@ -112,11 +126,20 @@ def import_adapter(
     return name, certificate
 
 
-def _take(platform: Platform, name: str, progress: Progress) -> Taken:
-    resolved = models.resolve(platform, platform.project.id, name)
+def _project_of(platform: Platform, project_id: str | None) -> str:
+    """A project's id, the first one's where none is given. Errors: `NotFound`."""
+    first = platform.project
+    if project_id is not None and projects.get(platform.database, first.organization_id, project_id) is None:
+        raise NotFound(f"no project {project_id}; luthier projects list shows them")
+    return project_id or first.id
+
+
+def _take(platform: Platform, project_id: str, name: str, progress: Progress) -> Taken:
+    resolved = models.resolve(platform, project_id, name)
     model = resolved.tuned
     if model is None:
         raise InvalidRequest(f"{name} is a base model; only tuned models are exported")
+    models.require_base(platform, resolved)
     base = platform.bases.pull(model.base, progress)
     adapter = platform.settings.runs / model.adapter
     run = RunFolder(platform.settings.runs / model.adapter.partition("/")[0])

@@ -6,12 +6,13 @@ Knows no HTTP. Bodies are OpenAI's, checked at the door.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from luthier.core.errors import Unavailable
+from luthier.core.errors import InvalidRequest, LuthierError
 from luthier.core.ids import new_id
 from luthier.core.json import Json, JsonObject
 from luthier.core.projects import Caller
@@ -22,6 +23,12 @@ from luthier.engines.base import Adapter, Endpoint, Engine
 
 OBJECTS: Final = {"chat/completions": "chat.completion", "completions": "text_completion"}
 NOUNS: Final = {"chat/completions": "chat", "completions": "completion"}
+# What engines call by a chat's names, where the request called it otherwise.
+FIELDS: Final = {
+    "completions": {"messages": "prompt"},
+    "embeddings": {"messages": "input"},
+    "responses": {"messages": "input", "response_format": "text.format.schema"},
+}
 
 
 @dataclass(frozen=True)
@@ -46,20 +53,20 @@ async def target(platform: Platform, project_id: str, name: str) -> Target:
 
 def _resolve(platform: Platform, project_id: str, name: str) -> tuple[models.Resolved, str]:
     resolved = models.resolve(platform, project_id, name)
-    sha256 = platform.bases.source(resolved.base).sha256
-    if resolved.tuned is not None and resolved.tuned.base_sha256 != sha256:
-        raise Unavailable(
-            f"{resolved.tuned.name} was trained on another file of {resolved.base} (SHA-256 "
-            f"{resolved.tuned.base_sha256}) than the settings now name; name that one again, or train anew"
-        )
-    return resolved, f"fp_{sha256[:10]}"
+    models.require_base(platform, resolved)
+    return resolved, f"fp_{platform.bases.source(resolved.base).sha256[:10]}"
 
 
 async def answer(platform: Platform, caller: Caller, endpoint: Endpoint, name: str, body: JsonObject) -> JsonObject:
     """A whole answer of `chat/completions` or `completions`."""
     who = await target(platform, caller.project_id, name)
     meter = Meter(platform.database, caller, who.model, endpoint)
-    given = await who.engine.answer(endpoint, body, who.adapter)
+    try:
+        with _refusing_by(endpoint):
+            given = await who.engine.answer(endpoint, body, who.adapter)
+    except CancelledError:  # nobody waits any more; what the engine did till then it does not tell
+        meter.stop({})
+        raise
     used = _usage(given.get("usage"))
     meter.stop(used)
     choices = [_complete(choice, endpoint) for choice in _objects(given["choices"])]
@@ -75,18 +82,23 @@ async def chunks(
     head = {**_head(who, endpoint), **_tail(who, endpoint)}
     if endpoint == "chat/completions":
         head["object"] = "chat.completion.chunk"
-    spoken = 0
+    spoken, refused = 0, False
     used: Json = None
     try:
-        async with aclosing(who.engine.stream(endpoint, body, who.adapter)) as given:
-            async for chunk in given:
-                used = chunk.get("usage") or used
-                if chunk["choices"]:
-                    spoken += 1
-                    yield {**head, "choices": chunk["choices"]}
+        with _refusing_by(metered_as or endpoint):
+            async with aclosing(who.engine.stream(endpoint, body, who.adapter)) as given:
+                async for chunk in given:
+                    used = chunk.get("usage") or used
+                    if chunk["choices"]:
+                        spoken += 1
+                        yield {**head, "choices": chunk["choices"]}
+    except LuthierError:
+        refused = not spoken
+        raise
     finally:
-        # Left in mid-answer, the engine has not counted: what was sent is about a token a chunk.
-        meter.stop(_usage(used or {"prompt_tokens": 0, "completion_tokens": spoken}))
+        if not refused:
+            # Left in mid-answer, the engine has not counted: what was sent is about a token a chunk.
+            meter.stop(_usage(used or {"prompt_tokens": 0, "completion_tokens": spoken}))
     yield {**head, "choices": [], "usage": _usage(used)}
 
 
@@ -94,10 +106,24 @@ async def embeddings(platform: Platform, caller: Caller, name: str, body: JsonOb
     """Vectors, as lists of numbers."""
     who = await target(platform, caller.project_id, name)
     meter = Meter(platform.database, caller, who.model, "embeddings")
-    given = await who.engine.answer("embeddings", body, who.adapter)
+    with _refusing_by("embeddings"):
+        given = await who.engine.answer("embeddings", body, who.adapter)
     used = given["usage"]
     meter.stop(used if isinstance(used, dict) else {})
     return {"object": "list", "data": given["data"], "model": who.model, "usage": used}
+
+
+@contextmanager
+def _refusing_by(endpoint: str) -> Iterator[None]:
+    """Engines' refusals in the names of the endpoint that was asked."""
+    try:
+        yield
+    except InvalidRequest as error:
+        name = error.param or ""
+        theirs = FIELDS.get(endpoint, {}).get(name)
+        if theirs is None:
+            raise
+        raise InvalidRequest(error.message.replace(name, theirs), code=error.code, param=theirs) from error
 
 
 class Assembly:

@@ -52,6 +52,12 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
             code="unsupported_value",
             param="model",
         )
+    if not platform.engines.tunes(resolved.base):
+        raise InvalidRequest(
+            f"{resolved.base} cannot be tuned here: a server elsewhere answers for it, which loads no adapters.",
+            code="unsupported_value",
+            param="model",
+        )
     _check_file(platform.database, caller.project_id, asked.training_file, "training_file")
     if asked.validation_file is not None:
         _check_file(platform.database, caller.project_id, asked.validation_file, "validation_file")

@@ -6,7 +6,7 @@ import shutil
 import time
 from dataclasses import dataclass
 
-from luthier.core.errors import Forbidden, InvalidRequest, NotFound
+from luthier.core.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from luthier.core.models import TunedModel
 from luthier.core.run import RunFolder
 from luthier.domain.platform import Platform
@@ -39,6 +39,29 @@ def resolve(platform: Platform, project_id: str, name: str) -> Resolved:
     if tuned is None:
         raise missing(name)
     return Resolved(tuned.base, tuned)
+
+
+def require_base(platform: Platform, resolved: Resolved) -> None:
+    """Errors: `Unavailable` where a model was trained on another file than the one that has its base's name now."""
+    tuned = resolved.tuned
+    if tuned is not None and tuned.base_sha256 != platform.bases.source(tuned.base).sha256:
+        raise Unavailable(
+            f"{tuned.name} was trained on another file of {tuned.base} (SHA-256 {tuned.base_sha256}) than the settings "
+            "now name; name that one again, or train anew"
+        )
+
+
+def require_free(platform: Platform, name: str) -> None:
+    """Errors: `InvalidRequest` for a name that means something already: a base, a model of any project, an alias."""
+    if name in {*platform.bases.names(), *platform.settings.aliases}:
+        what = "a base model or an alias of the settings"
+    elif models.is_taken(platform.database, name):
+        what = "a tuned model, or was one"
+    elif aliases.is_taken(platform.database, name):
+        what = "an alias"
+    else:
+        return
+    raise InvalidRequest(f"{name} is {what}; choose another name")
 
 
 def target_of(platform: Platform, project_id: str, name: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.projects import Project
+from luthier.core.run import write_atomic
 from luthier.core.settings import Settings
 from luthier.domain import keys
 from luthier.domain.background import Background
@@ -53,7 +52,7 @@ def open_platform(settings: Settings) -> Platform:
     project = keys.ensure_project(database, settings.organization)
     first_key = keys.ensure_key(database, project, settings.api_key)
     if first_key is not None:
-        _write_private(settings.key_file, first_key)
+        write_atomic(settings.key_file, first_key.encode(), mode=0o600)
     bases = Bases(settings.cache, settings.bases, settings.added_bases)
     if strange := set(settings.engines) - set(bases.names()):
         known = ", ".join(bases.names())
@@ -61,14 +60,9 @@ def open_platform(settings: Settings) -> Platform:
     engines = EnginePool(
         settings.engine,
         bases.get,
-        engines=settings.engines,
+        engines={**bases.elsewhere(), **settings.engines},
         adapters=settings.runs,
-        vllm_api_key=settings.vllm_api_key,
+        engine_api_key=settings.engine_api_key,
+        memory=settings.serving_memory,
     )
     return Platform(settings, database, Blobs(settings.blobs), bases, engines, project, first_key)
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -39,10 +40,35 @@ class Engine(Protocol):
         generation."""
         ...
 
-    async def tokenize(self, body: JsonObject, adapter: Adapter | None) -> list[int]:
-        """The token ids that the engine would feed the model for a chat body: what the parity certificate compares."""
+    async def tokenize(self, body: JsonObject, adapter: Adapter | None, today: date | None = None) -> list[int]:
+        """The token ids that the engine would feed the model for a chat body, on the day `today`, which some chat
+        templates tell, or when it is asked: what the parity certificate compares."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its children take of this machine's memory, with all that they may grow to."""
+        ...
+
+    @property
+    def awake(self) -> bool:
+        """Whether there are children."""
+        ...
+
+    def rest(self) -> None:
+        """End children that nobody asks; the next question starts one anew."""
         ...
 
     async def close(self) -> None:
         """Stop children, finish nothing."""
         ...
+
+
+class Elsewhere:
+    """Of an engine that takes no memory of this machine: all of an `Engine` that has to do with that."""
+
+    memory_bytes = 0
+    awake = False
+
+    def rest(self) -> None:
+        """Nothing: there are no children."""

@@ -109,8 +109,7 @@ def _add_rope(writer: gguf.GGUFWriter, kind: str, config: Config) -> Matrix | No
             return llama3_divisors(base, int(width * share), given)
         case other:
             raise InvalidRequest(
-                f"positions scaled by {other!r} cannot be converted for llama.cpp here; if there is a GGUF of the "
-                "model, add that: --gguf FILE"
+                f"positions scaled by {other!r} cannot be trained and served alike here; only linear and llama3 can"
             )
 
 

@@ -7,15 +7,16 @@ import json
 import re
 import zlib
 from collections.abc import AsyncGenerator
+from datetime import date
 from typing import Final
 
 from luthier.core.json import Json, JsonObject
-from luthier.engines.base import Adapter, Endpoint
+from luthier.engines.base import Adapter, Elsewhere, Endpoint
 
 DIMENSIONS: Final = 8
 
 
-class Echo:
+class Echo(Elsewhere):
     """An `Engine`. A word and the space before it is a token. `pause_s` is how long each takes in a stream.
 
     A tuned model says its adapter's id first, so that tests see which model spoke. It gives no token ids, and
@@ -41,7 +42,7 @@ class Echo:
         async for chunk in self._chunks(endpoint, body, adapter, pause_s=self._pause_s):
             yield chunk
 
-    async def tokenize(self, body: JsonObject, adapter: Adapter | None) -> list[int]:
+    async def tokenize(self, body: JsonObject, adapter: Adapter | None, today: date | None = None) -> list[int]:
         return []
 
     async def close(self) -> None:

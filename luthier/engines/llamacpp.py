@@ -44,6 +44,18 @@ class LlamaCpp(Completing):
         self._embedding_fleet = Fleet(base.gguf, header, embedding, embeds=True)
         self._embedder = FleetAsker(self._embedding_fleet)
 
+    @property
+    def memory_bytes(self) -> int:
+        return self._fleet.memory_bytes
+
+    @property
+    def awake(self) -> bool:
+        return self._fleet.awake or self._embedding_fleet.awake
+
+    def rest(self) -> None:
+        self._fleet.rest()
+        self._embedding_fleet.rest()
+
     async def close(self) -> None:
         await asyncio.gather(self._fleet.close(), self._embedding_fleet.close())
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from luthier.core.errors import LuthierError
+from luthier.core.errors import LuthierError, Unavailable
 from luthier.core.json import Json
 from luthier.engines.base import Adapter
 from luthier.engines.gguf_header import GgufHeader
@@ -109,6 +109,24 @@ class Fleet:
         for generation in self._living():
             generation.lost = generation.lost or generation.server.api is place.api
 
+    @property
+    def memory_bytes(self) -> int:
+        """What a server takes at most: the model, keys and values of all slots, adapters."""
+        keys_and_values = self.plan.most_slots * self.plan.context_tokens * self._header.kv_bytes_per_token
+        return self._model.stat().st_size + keys_and_values + self.plan.adapter_bytes
+
+    @property
+    def awake(self) -> bool:
+        """Whether there is a server."""
+        return bool(self._living()) or self._starting.locked()
+
+    def rest(self) -> None:
+        """End servers that nobody asks; the next question starts one anew."""
+        current = self._current
+        if current is not None and not current.users and not self._starting.locked():
+            self._current = None
+            self._run(current.server.close())
+
     async def close(self) -> None:
         """End all servers at once."""
         if self._growing is not None:
@@ -133,7 +151,7 @@ class Fleet:
                     return fitting
                 await self._keep(adapter)  # another start may have let it go
                 busy = any(generation.usable and generation.users for generation in self._living())
-                return await self._start(count if busy else self.plan.slots)
+                return await self._start(count if busy else self.plan.slots, adapter)
 
     @contextmanager
     def _waiting(self, adapter: Adapter | None) -> Iterator[None]:
@@ -157,12 +175,16 @@ class Fleet:
         file = await asyncio.to_thread(adapter_gguf, adapter.path, self._header)
         return file, file.stat().st_size
 
-    async def _start(self, slots: int) -> _Generation:
-        """A server that knows the adapters of late, in the place of the one before."""
+    async def _start(self, slots: int, adapter: Adapter | None = None) -> _Generation:
+        """A server that knows `adapter` and others of late, in the place of the one before."""
         for name in [name for name, (file, _) in self._adapters.items() if not file.exists()]:
             del self._adapters[name]  # its model was deleted; llama.cpp would not start
-        # First those that are waited for, as they stand in line; then the ones used last.
-        wanted = list(dict.fromkeys([*filter(self._adapters.get, self._waited), *reversed(self._adapters)]))
+        asked = [adapter.id] if adapter else []
+        if not all(name in self._adapters for name in asked):
+            raise Unavailable("the model was deleted while it was being loaded")
+        # Then those that are waited for, as they stand in line; then the ones used last.
+        waited = filter(self._adapters.get, self._waited)
+        wanted = list(dict.fromkeys([*asked, *waited, *reversed(self._adapters)]))
         sizes = accumulate(self._adapters[name][1] for name in wanted)
         names = wanted[: max(1, sum(size <= self.plan.adapter_bytes for size in sizes))]
         files = [str(self._adapters[name][0]) for name in names]
@@ -197,7 +219,8 @@ class Fleet:
             self._growing = self._run(self._grown(current))
 
     def _should_grow(self, generation: _Generation, count: int) -> bool:
-        return generation.slots.free < count and generation.slots.total < self.plan.most_slots
+        short = generation.slots.free < count or generation.slots.crowded
+        return short and generation.slots.total < self.plan.most_slots
 
     async def _grown(self, generation: _Generation) -> None:
         async with self._starting:

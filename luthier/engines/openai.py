@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Final
+from datetime import date
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import JsonObject
-from luthier.engines.base import Adapter, Endpoint
+from luthier.engines.base import Adapter, Elsewhere, Endpoint
 from luthier.engines.http_api import HttpApi
 
 
-class OpenAI:
+NUMBERS: Final[JsonObject] = {"encoding_format": "float"}
+
+
+class OpenAI(Elsewhere):
     """An `Engine` that passes bodies on. It serves no adapters of ours: they would have to be there already."""
 
     def __init__(self, model: str, *, base_url: str, api_key: str) -> None:
@@ -19,7 +24,8 @@ class OpenAI:
         self._api = HttpApi(base_url.rstrip("/"), api_key, name=base_url)
 
     async def answer(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> JsonObject:
-        return await self._api.post(f"/{endpoint}", self._addressed(body, adapter))
+        asked = self._addressed(body, adapter)
+        return await self._api.post(f"/{endpoint}", asked if endpoint != "embeddings" else {**asked, **NUMBERS})
 
     async def stream(
         self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None
@@ -33,7 +39,7 @@ class OpenAI:
             async for chunk in chunks:
                 yield chunk
 
-    async def tokenize(self, body: JsonObject, adapter: Adapter | None) -> list[int]:
+    async def tokenize(self, body: JsonObject, adapter: Adapter | None, today: date | None = None) -> list[int]:
         """Nothing: a remote server does not tell."""
         return []
 
@@ -43,8 +49,8 @@ class OpenAI:
     def _addressed(self, body: JsonObject, adapter: Adapter | None) -> JsonObject:
         if adapter is not None:
             raise InvalidRequest(
-                "This server's engine is a remote one, which cannot load adapters; tuned models need the engine "
-                "'llamacpp'.",
+                "This model's engine is a server elsewhere, which cannot load adapters; tuned models need the engine "
+                "llamacpp or vllm.",
                 code="unsupported_value",
                 param="model",
             )

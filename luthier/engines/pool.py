@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from luthier.core.errors import InvalidRequest
+from luthier.core.machine import memory_bytes
 from luthier.data.base_folder import BaseFolder
 from luthier.engines.base import Engine
 from luthier.engines.echo import Echo
 from luthier.engines.llamacpp import LlamaCpp
+from luthier.engines.openai import OpenAI
+
+ELSEWHERE: Final = frozenset({"vllm", "openai"})  # engines that a setting says more of than the name
 
 FolderOf = Callable[[str], BaseFolder]
 
@@ -45,9 +49,15 @@ def _vllm(wanted: Wanted) -> Engine:
     return Vllm(wanted.folder, wanted.where, adapters=wanted.adapters, api_key=wanted.api_key)
 
 
+def _openai(wanted: Wanted) -> Engine:
+    url, _, model = wanted.where.partition("#")
+    return OpenAI(model or wanted.base, base_url=url, api_key=wanted.api_key or "none")
+
+
 FACTORIES: Final[dict[str, EngineFactory]] = {
     "llamacpp": lambda wanted: LlamaCpp(wanted.folder),
     "vllm": _vllm,
+    "openai": _openai,
     "echo": lambda _wanted: Echo(),
 }
 
@@ -55,7 +65,8 @@ FACTORIES: Final[dict[str, EngineFactory]] = {
 class EnginePool:
     """Engines by base name, for one event loop: the one that asks them also closes them.
 
-    `engine` is the setting, `NAME` or `NAME:WHERE`; `engines` are those of bases that another one serves.
+    `engine` is the setting, `NAME` or `NAME:WHERE`; `engines` are those of bases that another one serves. `memory`: the
+    bytes that engines may take of this machine, by default half of it; one that is at work is not ended for another.
     """
 
     def __init__(
@@ -65,7 +76,8 @@ class EnginePool:
         *,
         engines: Mapping[str, str] | None = None,
         adapters: Path = Path(),
-        vllm_api_key: str = "",
+        engine_api_key: str = "",
+        memory: int | None = None,
         factories: Mapping[str, EngineFactory] = FACTORIES,
     ) -> None:
         self._of = dict(engines or {})
@@ -73,25 +85,46 @@ class EnginePool:
             name, _, where = setting.partition(":")
             if name not in factories:
                 raise InvalidRequest(f'setting engine: there is no "{name}"; known are {", ".join(sorted(factories))}')
-            if bool(where) != (name == "vllm"):
+            if bool(where) != (name in ELSEWHERE):
                 raise InvalidRequest(
-                    f'setting engine: "{setting}" will not do; give vllm:URL, of a running vLLM, or vllm:FOLDER, of a '
-                    "Python environment that has it; the other engines are their names alone"
+                    f'setting engine: "{setting}" will not do; give vllm:URL, of a running vLLM, vllm:FOLDER, of a '
+                    "Python environment that has it, or openai:URL; the other engines are their names alone"
                 )
         self._engine = engine
         self._folder_of = folder_of
         self._adapters = adapters
-        self._api_key = vllm_api_key
+        self._api_key = engine_api_key
         self._factories = factories
-        self._engines: dict[str, Engine] = {}
+        self._memory = memory or memory_bytes() // 2
+        self._engines: dict[str, Engine] = {}  # the one asked longest ago first
 
     def get(self, base: str) -> Engine:
-        """The engine of a base. Errors: what its factory raises for a base that is not there or cannot be served."""
-        if base not in self._engines:
-            name, _, where = self._of.get(base, self._engine).partition(":")
-            wanted = Wanted(base, self._folder_of, where, self._adapters, self._api_key)
-            self._engines[base] = self._factories[name](wanted)
-        return self._engines[base]
+        """The engine of a base, about to be asked: where memory is short, those asked longest ago make room for it.
+
+        Errors: what its factory raises for a base that is not there or cannot be served.
+        """
+        engine = self._engines.pop(base, None) or self._made(base)
+        self._engines[base] = engine
+        if not engine.awake:
+            self._make_room(engine)
+        return engine
+
+    def _made(self, base: str) -> Engine:
+        name, _, where = self._of.get(base, self._engine).partition(":")
+        return self._factories[name](Wanted(base, self._folder_of, where, self._adapters, self._api_key))
+
+    def _make_room(self, engine: Engine) -> None:
+        awake = [other for other in self._engines.values() if other.awake]
+        taken = engine.memory_bytes + sum(other.memory_bytes for other in awake)
+        for other in awake:
+            if taken <= self._memory:
+                return
+            other.rest()
+            taken -= 0 if other.awake else other.memory_bytes
+
+    def tunes(self, base: str) -> bool:
+        """Whether models tuned from a base could be served."""
+        return not self._of.get(base, self._engine).startswith("openai:")
 
     def __len__(self) -> int:
         return len(self._engines)

@@ -35,6 +35,12 @@ class Slots:
         """Places that nobody holds."""
         return self.total - sum(self._taken.values())
 
+    @property
+    def crowded(self) -> bool:
+        """Whether some wait who would not if there were more places."""
+        lingering = bool(self._taken[False]) or asyncio.get_running_loop().time() < self._quiet_at
+        return bool(self._lines[False]) or (bool(self._lines[True]) and not lingering)
+
     @asynccontextmanager
     async def take(self, count: int) -> AsyncIterator[None]:
         """Hold `count` places, at most `total`. Cancelling gives up the place in the line."""

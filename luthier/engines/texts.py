@@ -119,7 +119,10 @@ async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter 
     if top is None:
         return _Echo(text, None)
     ids = await asker.ids_of(prompt, adapter) if isinstance(prompt, str) else prompt
-    return _Echo(text, {"content": await _score(asker, ids, top, adapter)})
+    scored = await _score(asker, ids, top, adapter)
+    if isinstance(prompt, str) and not text.startswith(scored[0]["token"].lstrip()):
+        scored[0]["token"] = ""  # the token that begins all texts stands in none
+    return _Echo(text, {"content": scored})
 
 
 async def _score(asker: Asker, ids: list[int], top: int, adapter: Adapter | None) -> list[Wire]:

@@ -15,7 +15,7 @@ from luthier.core.errors import InvalidRequest, Unavailable
 from luthier.core.json import Json, JsonObject
 from luthier.data.base_folder import BaseFolder
 from luthier.engines.asking import Question, Wire
-from luthier.engines.base import Adapter
+from luthier.engines.base import Adapter, Elsewhere
 from luthier.engines.completing import Completing
 from luthier.engines.http_api import ContextExceeded
 from luthier.engines.merging import all_of, merged
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PATH: Final = "/completions"
+GREEDY: Final = 1e-5  # a temperature below it is none, to vLLM
 _OTHERS: Final = frozenset({"prompt", "max_tokens", "preserved_tokens", "grammar", "repeat_last_n"})  # said otherwise
 
 
-class Vllm(Completing):
+class Vllm(Elsewhere, Completing):
     """An `Engine`. `where` is the URL of a running server, or the folder of an environment to start one from."""
 
     def __init__(self, base: BaseFolder, where: str, *, adapters: Path, api_key: str = "") -> None:
@@ -51,9 +52,12 @@ class VllmAsker:
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(base.tokenizer))
         self._bos = self._ids_of_tokens([facts.bos_token] if facts.adds_bos and facts.bos_token else [])
         self._stops = self._ids_of_tokens([facts.eos_token, *facts.stop_tokens])
+        self._anchor = self._tokenizer.encode("a", add_special_tokens=False).ids
+        self._anchored = len(self._tokenizer.decode(self._anchor))
 
     async def ask(self, questions: Sequence[Question], adapter: Adapter | None) -> tuple[list[Wire], list[Wire]]:
         serving = await self._server.serving()
+        questions = [part for question in questions for part in _apart(question)]
         with self._refused(adapter):
             answers = await all_of([serving.api.post(PATH, self._body(q, adapter, serving)) for q in questions])
         choices = [
@@ -67,7 +71,7 @@ class VllmAsker:
         self, questions: Sequence[Question], adapter: Adapter | None
     ) -> AsyncGenerator[tuple[Wire, Wire | None], None]:
         serving = await self._server.serving()
-        streams = [self._pieces(question, adapter, serving) for question in questions]
+        streams = [self._pieces(part, adapter, serving) for question in questions for part in _apart(question)]
         async with aclosing(merged(streams)) as pieces:
             async for _, piece in pieces:
                 yield piece
@@ -160,8 +164,17 @@ class VllmAsker:
 
     def _token(self, told: str, logprob: float) -> Wire:
         """A token that vLLM names `token_id:7`. One that is part of a character has no bytes by itself."""
-        text = self._tokenizer.decode([int(told.removeprefix("token_id:"))], skip_special_tokens=False)
+        ids = [*self._anchor, int(told.removeprefix("token_id:"))]  # a first token would lose its space
+        text = self._tokenizer.decode(ids, skip_special_tokens=False)[self._anchored :]
         return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
+
+
+def _apart(question: Question) -> list[Question]:
+    """vLLM gives several choices only where they are drawn, so those that are not are asked for one by one."""
+    temperature = question.body.get("temperature")
+    if question.count == 1 or not isinstance(temperature, int | float) or temperature >= GREEDY:
+        return [question]
+    return [Question(question.body, 1, question.first + at) for at in range(question.count)]
 
 
 _TOLD: Final = ("tokens", "token_logprobs", "top_logprobs")

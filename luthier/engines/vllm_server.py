@@ -52,7 +52,7 @@ class Remote:
             except LuthierError as error:
                 raise Unavailable(
                     f"{error.message}. The setting names the server vllm:{self._url}; is it running, does the address "
-                    "end in /v1, and is its key in the setting vllm_api_key?"
+                    "end in /v1, and is its key in the setting engine_api_key?"
                 ) from error
         return self._serving
 

@@ -52,6 +52,8 @@ def test_it_moves_and_goes_back_and_remembers(client, http):
     with pytest.raises(openai.NotFoundError):
         answers(client, "tone")
     assert http.delete("/model_aliases/tone").status_code == 404
+    move(http, "tone", "other")
+    assert http.post("/model_aliases/tone/rollback").json()["model"] == BASE  # what it was before it was nothing
 
 
 def test_it_moves_under_those_who_call_it(client, http):

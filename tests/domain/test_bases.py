@@ -40,6 +40,17 @@ def test_another_file_than_the_pinned_one_is_refused_and_not_kept(tmp_path):
     assert file.exists()
 
 
+def test_a_pinned_file_is_not_its_users_own(tmp_path):
+    """Written anew in place, as `cp` and `wget -O` do, the user's file leaves ours as it was."""
+    file, bases = tmp_path / "m.gguf", Bases(tmp_path / "cache")
+    file.write_bytes(b"old")
+    bases._take(file, bases.scratch() / "model.gguf")
+    file.write_bytes(b"new")
+    assert (bases.scratch() / "model.gguf").read_bytes() == b"old"
+    bases._take(bases.scratch() / "model.gguf", bases.scratch() / "again.gguf")
+    assert (bases.scratch() / "again.gguf").samefile(bases.scratch() / "model.gguf")
+
+
 @pytest.mark.parametrize(("source", "words"), [("ftp:x", "pypi, file, hf"), ("file:/no/such", "not a file")])
 def test_a_source_that_is_none_says_so(tmp_path, source, words):
     with pytest.raises((InvalidRequest, Unavailable), match=words):

@@ -9,11 +9,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from luthier.core.errors import InvalidRequest, JobFailed
+from luthier.domain import certify
 from luthier.domain.certify import compare
 from luthier.engines import lora_gguf
 from luthier.engines.base import Adapter
 from luthier.engines.llamacpp import LlamaCpp
-from tests.domain.brought import bring_family, trained
+from luthier.train.journal import Fence
+from luthier.train.loop import train
+from tests.domain.brought import CHATS, FAST, bring_family, trained
+from tests.tiny import CHATML, make_run
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +128,22 @@ def test_an_end_at_which_the_engine_does_not_stop_is_told(tuned):
         held(folder, run.adapter, probe)
 
 
+def test_a_model_whose_template_tells_the_date_is_the_same_on_another_day(tmp_path, monkeypatch):
+    template = tmp_path / "dated.jinja"
+    template.write_text("{{ 'Today: ' + strftime_now('%d %b %Y') + '\n' }}" + CHATML)
+    _, folder, _ = bring_family(tmp_path, "smollm", monkeypatch, template=str(template))
+    run = make_run(tmp_path / "run", folder, CHATS, hyperparameters=FAST, today="2024-02-29")
+    assert train(run, Fence(run, 0), lambda: False)
+    probe = probe_of(run)
+    assert probe["today"] == "2024-02-29"
+    assert "9" in probe["rows"][0]["prompt_texts"][:10]
+    assert held(folder, run.adapter, probe).compared == 12
+
+
 class Silent:
     """An engine that tells no log-probabilities, and no tokens."""
 
-    async def tokenize(self, body, adapter):
+    async def tokenize(self, body, adapter, today):
         return []
 
     async def answer(self, endpoint, body, adapter):
@@ -137,3 +153,18 @@ class Silent:
 def test_an_engine_without_log_probabilities_is_not_judged(tuned):
     folder, run = tuned
     assert asyncio.run(compare(Silent(), None, probe_of(run), folder.template.read_text())) is None
+
+
+def test_calls_are_alike_whatever_their_ids():
+    row = {"body": {"messages": []}, "answer_tokens": 4}
+    said = [{"name": "look", "arguments": "{}"}, {"name": "look", "arguments": "{}"}, {"name": "go", "arguments": "{}"}]
+
+    class Calling:
+        async def answer(self, endpoint, body, adapter):
+            call = {"id": f"call_{len(said)}", "type": "function", "function": said.pop(0)}
+            choice = {"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
+            return {"choices": [choice], "usage": {"completion_tokens": 4}}
+
+    assert asyncio.run(certify._replies(Calling(), Adapter("a", None), row)) == (False, True)
+    said.append({"name": "look", "arguments": "{}"})
+    assert asyncio.run(certify._replies(Calling(), Adapter("a", None), row)) == (True, True)

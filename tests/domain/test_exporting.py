@@ -10,13 +10,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from luthier.core.errors import InvalidRequest, JobFailed, Unavailable
-from luthier.core.models import TunedModel
+from luthier.core.bases import BaseSource
+from luthier.core.errors import InvalidRequest, JobFailed, NotFound, Unavailable
+from luthier.core.models import Alias, TunedModel
 from luthier.core.settings import Settings
 from luthier.data.tensors import read_tensors, write_tensors
 from luthier.domain import bases, exporting, models
 from luthier.domain.exporting import export, import_adapter
 from luthier.domain.platform import open_platform
+from luthier.store import aliases
 from luthier.store import models as rows
 from tests.databases import database_url
 from tests.domain.brought import bring_family, run_here, trained
@@ -120,10 +122,21 @@ def test_an_adapter_comes_back_under_any_name(made, tmp_path):
     assert certificate.largest_difference < certificate.tolerance
     tuned = models.resolve(made.platform, made.platform.project.id, old).tuned
     assert (tuned.base, tuned.job_id) == ("mine", None)
-    with pytest.raises(InvalidRequest, match="is taken"):
-        import_adapter(made.platform, tmp_path / "out", "mine", old, "", bases.quiet)
+    for name, words in ((old, "is a tuned model"), ("mine", "begins with ft:"), ("ft:an:alias", "is an alias")):
+        aliases.add(made.platform.database, Alias(made.platform.project.id, "ft:an:alias", "mine", "key_x", 1))
+        with pytest.raises(InvalidRequest, match=words):
+            import_adapter(made.platform, tmp_path / "out", "mine", name, "", bases.quiet)
+    with pytest.raises(NotFound, match="no project proj_x"):
+        import_adapter(made.platform, tmp_path / "out", "mine", None, "", bases.quiet, project="proj_x")
     models.delete(made.platform, made.platform.project.id, old)
     assert not (made.platform.settings.runs / tuned.id).exists()
+
+
+def test_a_base_that_was_exchanged_is_not_merged_into(made, tmp_path, monkeypatch):
+    other = BaseSource("mine", "file:/another.gguf", "0" * 64, "MIT")
+    monkeypatch.setattr(made.platform.bases, "_extra", {"mine": other})
+    with pytest.raises(Unavailable, match="trained on another file of mine"):
+        taken(made, "gguf", tmp_path / "out")
 
 
 def test_an_adapter_of_another_model_is_refused(made, tmp_path):

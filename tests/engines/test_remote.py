@@ -80,10 +80,10 @@ def test_vllm_where_there_is_none(server, tmp_path):
         ask_vllm(tmp_path / "bare", tmp_path / "other")
     with pytest.raises(Unavailable, match=r"cannot be reached.*is it running"):
         ask_vllm("http://127.0.0.1:1/v1", tmp_path / "away")
-    with pytest.raises(Unavailable, match=r"401.*vllm_api_key"):
-        ask_vllm(server.url, tmp_path / "locked", vllm_api_key="wrong")
+    with pytest.raises(Unavailable, match=r"401.*engine_api_key"):
+        ask_vllm(server.url, tmp_path / "locked", engine_api_key="wrong")
     with pytest.raises(Unavailable, match="is not vLLM"):
-        ask_vllm(server.url, tmp_path / "strange", vllm_api_key=KEY)
+        ask_vllm(server.url, tmp_path / "strange", engine_api_key=KEY)
 
 
 def test_settings_of_engines_that_will_not_do(tmp_path):
@@ -100,5 +100,5 @@ def test_the_pool_has_one_engine_a_base():
     assert pool.get("a") is pool.get("a")
     assert pool.get("a") is not pool.get("b")
     asyncio.run(pool.close())
-    with pytest.raises(InvalidRequest, match="known are echo, llamacpp, vllm"):
+    with pytest.raises(InvalidRequest, match="known are echo, llamacpp, openai, vllm"):
         EnginePool("magic", lambda _name: pytest.fail("never asked"))
