@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 CLIENTS := langchain dspy llamaindex cli wandb
 AI_SDK := tests/clients/ai_sdk
 
-.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve bench-streams lock bench-train bench-store bench-quote chaos audit test-services test-graders test-vllm bench-vllm
+.PHONY: install demo serve test test-slow test-verdict test-clients check docs fuzz fuzz-inputs bench-serve bench-streams lock bench-train bench-store bench-precision bench-quote chaos audit test-services test-graders test-vllm bench-vllm
 
 install: $(STAMP)
 
@@ -58,6 +58,10 @@ audit:
 bench-store: install
 	$(BIN)/python -m benchmarks.store
 
+# Training in bfloat16 against float32: minutes, more where the machine has no instructions for it.
+bench-precision: install
+	$(BIN)/python -m benchmarks.precision
+
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,7 +69,7 @@ check: install
 
 # Every way out of the jail that we know, tried; wants bubblewrap (apt-get install bubblewrap).
 test-graders: install
-	$(BIN)/python -m pytest -m slow tests/domain/test_jail.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/domain/test_jail.py
 
 # The pages that are made from the code: commands, compatibility.
 docs: install

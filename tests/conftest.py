@@ -1,5 +1,7 @@
 """A real server on a port, on a temporary data folder, for the official client."""
 
+import faulthandler
+import os
 import socket
 import threading
 import time
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import hypothesis
 import openai
 import pytest
 import structlog
@@ -22,6 +25,17 @@ from tests.contract.recorder import DOCUMENT, Recorder
 from tests.databases import blobs_url, database_url
 from tools.compatibility import built
 
+# Whoever runs the tests may have settings of Luthier's and keys of OpenAI's, which are not for tests. A proxy stays, for
+# what slow tests fetch, but not in the way to this machine.
+for name in [*os.environ]:
+    if name.startswith(("OPENAI_", "LUTHIER_")) and not name.startswith("LUTHIER_TEST_"):
+        del os.environ[name]
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+# The same examples on every run, on however busy a machine. What is found by chance is for `make fuzz`.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 # Records go where pytest keeps them: on the output, a server's lines would stand between those of the command tested.
 structlog.configure(
     processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
@@ -76,8 +90,9 @@ def serving(data: Path, *, background=True, recorded=True, **settings):
             yield Server(app, url, client, http)
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=90)
         listener.close()
+        assert not thread.is_alive(), "the server did not stop"
     assert not RECORDER.violations[violations:], "answers that break OpenAI's schema"
 
 
@@ -96,6 +111,12 @@ def client(server):
 @pytest.fixture
 def http(server):
     return server.http
+
+
+def pytest_runtest_setup(item):
+    """What has a make target of its own may take longer than `faulthandler_timeout`."""
+    if any(item.get_closest_marker(name) for name in ("slow", "clients", "vllm")):
+        faulthandler.cancel_dump_traceback_later()
 
 
 def unexercised():

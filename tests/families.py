@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from luthier.data.gguf_layout import SPLITS
 
-ROOT = Path(__file__).parents[1]
+TEXT = Path(__file__).with_name("families.txt")
 PATTERNS = {name: pattern for (pattern, _), name in SPLITS.items()}
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 LLAMA3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -84,7 +84,7 @@ def _tokenizer(splitting: str, special: tuple[str, ...]) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=800, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False, max_token_length=12
     )
-    tokenizer.train([str(ROOT / "README.md"), str(ROOT / "docs/architecture.md")], trainer)
+    tokenizer.train([str(TEXT)], trainer)
     if "bos" in special[0] or "begin" in special[0] or special[0] == "<s>":
         bos = (special[0], 0)
         tokenizer.post_processor = processors.TemplateProcessing(f"{special[0]} $A", special_tokens=[bos])

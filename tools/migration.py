@@ -15,6 +15,7 @@ from pathlib import Path
 from alembic import command
 from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.migration import MigrationContext
+from alembic.operations.ops import DowngradeOps, DropTableOp, UpgradeOps
 from alembic.script import ScriptDirectory
 
 from luthier.store.database import MIGRATIONS, Database, migrations
@@ -49,8 +50,12 @@ def main() -> None:
         if len(sys.argv) > 1:
             command.upgrade(migrations(connection), "head")
             number = int(ScriptDirectory.from_config(migrations(connection)).get_current_head() or 0)
-        context = MigrationContext.configure(connection, opts={"render_as_batch": True, "compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
         script = produce_migrations(context, metadata)
+    assert script.upgrade_ops is not None
+    assert script.downgrade_ops is not None
+    if not number:  # a table takes its indices along
+        script.downgrade_ops.ops = [step for step in script.downgrade_ops.ops if isinstance(step, DropTableOp)]
     revision = f"{number + 1:04}"
     name = re.sub(r"\W+", "_", title.lower()).strip("_") if number else "first"
     path = MIGRATIONS / "versions" / f"{revision}_{name}.py"
@@ -59,15 +64,16 @@ def main() -> None:
             title=title,
             revision=revision,
             down=f'"{number:04}"' if number else None,
-            upgrade=_code(script.upgrade_ops),
-            downgrade=_code(script.downgrade_ops),
+            upgrade=_code(script.upgrade_ops, batch=bool(number)),
+            downgrade=_code(script.downgrade_ops, batch=bool(number)),
         )
     )
     subprocess.run([Path(sys.executable).with_name("ruff"), "format", path], check=True)
 
 
-def _code(operations: object) -> str:
-    code = render_python_code(operations, render_as_batch=True)  # type: ignore[arg-type]  # UpgradeOps | DowngradeOps | None
+def _code(operations: UpgradeOps | DowngradeOps, *, batch: bool) -> str:
+    """`batch`: tables that are there already are copied where they change, for SQLite can alter little of them."""
+    code = render_python_code(operations, render_as_batch=batch)
     return "\n".join(line for line in code.splitlines() if not line.strip().startswith("# ###")).strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Final
 
@@ -44,7 +45,10 @@ def error_response(error: LuthierError) -> JSONResponse:
     headers: dict[str, str] = {}
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, RateLimited):
-        headers = {"retry-after": f"{error.retry_after_s:.0f}", "retry-after-ms": f"{error.retry_after_s * 1000:.0f}"}
+        headers = {  # rounded up: who comes back a little early is refused again
+            "retry-after": str(math.ceil(error.retry_after_s)),
+            "retry-after-ms": str(math.ceil(error.retry_after_s * 1000)),
+        }
     return JSONResponse(error_body(error), status, headers)
 
 

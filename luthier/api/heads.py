@@ -8,6 +8,9 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from luthier.api.errors import error_body
+from luthier.core.errors import InvalidRequest
+
 HEAD_BYTES: Final = 64 * 1024  # of a request's line and headers, counted in pieces as they arrive
 HEAD_S: Final = 30.0
 
@@ -54,8 +57,7 @@ class LimitedHeads(HttpToolsProtocol):
 
     def _refuse(self, status: str, message: str) -> None:
         self._stop_waiting()
-        error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-        body = json.dumps({"error": error}).encode()
+        body = json.dumps(error_body(InvalidRequest(message))).encode()
         head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.close()

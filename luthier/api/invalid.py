@@ -57,7 +57,7 @@ def explain(errors: Sequence[Error], body: object) -> InvalidRequest:
     """
     first = errors[0]
     if first["type"] == "json_invalid":
-        return InvalidRequest(UNPARSABLE)
+        return InvalidRequest(f"{UNPARSABLE} The parser says: {first['ctx']['error']}.")
     if first["type"] == "missing" and first["loc"] == ("body",):
         return InvalidRequest("Missing required parameter: the request has no body.", code="missing_required_parameter")
     located = [(_path(error, body), error) for error in errors]

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luthier.api.errors import envelope, error_response
-from luthier.core.errors import LuthierError, Unauthenticated
+from luthier.core.errors import LuthierError, RateLimited, Unauthenticated
 from luthier.core.projects import Caller
 from luthier.domain import keys
 from luthier.domain.metrics import REQUEST_SECONDS, REQUESTS
@@ -144,11 +144,15 @@ class Authenticated:
             if self._noted.get(caller.key_id, -USE_NOTED_EVERY_S) + USE_NOTED_EVERY_S <= now:
                 self._noted[caller.key_id] = now
                 await run_in_threadpool(keys.note_use, platform.database, caller.key_id)
-            standing = self._rates.spend(caller.project_id, now=now)
         except LuthierError as error:
             await error_response(error)(scope, receive, send)
             return
         scope["state"]["caller"] = caller
+        answer: ASGIApp = self._app
+        try:
+            standing = self._rates.spend(caller.project_id, now=now)
+        except RateLimited as error:
+            standing, answer = self._rates.standing(caller.project_id, now=now), error_response(error)
 
         async def send_told(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -159,7 +163,7 @@ class Authenticated:
                 headers["x-ratelimit-reset-requests"] = f"{standing.reset_s:.3f}s"
             await send(message)
 
-        await self._app(scope, receive, send_told)
+        await answer(scope, receive, send_told)
 
 
 def _caller(platform: Platform, headers: Headers) -> Caller:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
@@ -27,10 +27,10 @@ class ClientGone(Exception):
     """Nobody waits for the answer any more."""
 
 
-async def while_connected(request: Request, answer: Awaitable[T]) -> T:
+async def while_connected(receive: Receive, answer: Awaitable[T]) -> T:
     """The answer, given up as soon as the client has gone: then `ClientGone`."""
     answering = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(_left(request.receive))
+    leaving = asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if answering.done():
@@ -61,15 +61,8 @@ class EventStream(Response):
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(_left(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        finally:
-            sending.cancel()
-            leaving.cancel()
+        with suppress(ClientGone):
+            await while_connected(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -83,7 +76,7 @@ class EventStream(Response):
 async def event_stream(request: Request, events: AsyncGenerator[bytes, None]) -> Response:
     """The response of these events. Errors: whatever the first one raises."""
     try:
-        return EventStream(await while_connected(request, anext(events)), events)
+        return EventStream(await while_connected(request.receive, anext(events)), events)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
@@ -91,7 +84,7 @@ async def event_stream(request: Request, events: AsyncGenerator[bytes, None]) ->
 async def answered(request: Request, answer: Awaitable[JsonObject]) -> Response:
     """The response of a whole answer, which stops being made when the client goes."""
     try:
-        return JSONResponse(await while_connected(request, answer))
+        return JSONResponse(await while_connected(request.receive, answer))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 

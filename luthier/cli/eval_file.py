@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.json import JsonObject
+from luthier.core.json import JsonObject, numbered
 
 # Key: what it is, and whether there must be one.
 KEYS: Final[dict[str, tuple[type, str, bool]]] = {
@@ -75,19 +75,18 @@ def read(file: Path) -> EvalPlan:
 def _rows(file: Path) -> list[JsonObject]:
     """Rows with an `item`; an object without one is an item itself."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
+        lines = list(numbered(file))
     except OSError as error:
         raise InvalidRequest(f"{file}: {error.strerror}") from error
     rows: list[JsonObject] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                row: Any = json.loads(line)
-            except ValueError as error:
-                raise InvalidRequest(f"{file}: line {number}: not valid JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise InvalidRequest(f"{file}: line {number}: a row is an object")
-            rows.append(row if isinstance(row.get("item"), dict) else {"item": row})
+    for number, line in lines:
+        try:
+            row: Any = json.loads(line.decode().rstrip())
+        except ValueError as error:
+            raise InvalidRequest(f"{file}: line {number}: not valid JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise InvalidRequest(f"{file}: line {number}: a row is an object")
+        rows.append(row if isinstance(row.get("item"), dict) else {"item": row})
     if not rows:
         raise InvalidRequest(f"{file}: no rows")
     return rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
 from typing import Any, cast
 
 from openai import OpenAI
@@ -28,8 +27,7 @@ def run_all(client: OpenAI, plan: EvalPlan) -> list[RunRetrieveResponse]:
         client.evals.runs.create(made.id, name=model or plan.name, data_source=cast(Any, _source(plan, model, file.id)))
         for model in plan.models or [""]
     ]
-    with ExitStack() as stack:
-        bar = stack.enter_context(counting_bars())
+    with counting_bars() as bar:
         try:
             return [_ended(client, made.id, run.id, bar, len(plan.rows)) for run in started]
         except KeyboardInterrupt:

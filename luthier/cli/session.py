@@ -14,6 +14,7 @@ from luthier.cli.client import TuneOptions, connect, create_job, upload_file, wa
 from luthier.cli.display import CONSOLE, hint, say
 from luthier.cli.errors import Commands
 from luthier.core.jobs import HELD_OUT
+from luthier.core.json import numbered
 from luthier.core.settings import find_access, load
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def paste(client: OpenAI, model: str, data: Path) -> None:
 
 def first_system_message(data: Path) -> str | None:
     """What the chats of a file are told first: a tuned model wants to hear it again."""
-    with data.open(encoding="utf-8-sig") as lines:
-        first = json.loads(next((line for line in lines if line.strip()), "{}"))
+    _, line = next(numbered(data), (0, b"{}"))
+    first = json.loads(line)
     for message in first.get("messages", []):
         if message["role"] == "system":
             return str(message["content"])

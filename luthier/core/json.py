@@ -1,9 +1,12 @@
 """The type of a JSON value, for the few places that pass documents through unread, and how one is read that came from
-anywhere."""
+anywhere, alone or as a line of a file."""
 
 from __future__ import annotations
 
+import codecs
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 from typing_extensions import TypeAliasType
 
@@ -23,6 +26,16 @@ def parsed(text: str | bytes) -> Json:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return value
+
+
+def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers; a byte-order mark may begin it. Holds one line."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield number, line
 
 
 def fault_of(line: bytes, reason: str) -> str:

@@ -21,9 +21,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from luthier.core.json import JsonObject
 
@@ -79,6 +80,7 @@ class RunSpec:
     adapter: AdapterShape = field(default_factory=AdapterShape)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory_bytes: int | None = None  # what the trainer may take; None: what the device has
+    today: str | None = None  # the date that chat templates tell, in ISO's form; None: whichever it is (older runs)
 
     def to_json(self) -> str:
         """Stable text: the same spec gives the same bytes."""
@@ -106,7 +108,8 @@ class RunEvent:
     train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy,
     tokens_seen, tokens_computed, tokens_per_second, matmul_share (of what the machine multiplies at best); absent where
     not measured}; checkpoint {step, + its metrics};
-    warning {message}; finished {trained_tokens, steps, seconds, peak_memory_bytes}; failed {code, message, param}.
+    warning {message, token_budget, measuring (whether the step had been learnt from)};
+    finished {trained_tokens, steps, seconds, peak_memory_bytes}; failed {code, message, param}.
     """
 
     kind: EventKind
@@ -208,15 +211,26 @@ def last_words(log: Path, length: int = 500) -> str:
     return log.read_text(errors="replace").strip()[-length:] or "none"
 
 
-def write_atomic(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write `content` so that `path` is either absent, its old self or complete, power loss included."""
+@contextmanager
+def new_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file to write: `path` is absent or its old self until the block ends well, then complete, power lost or not."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write `content` as a `new_file`."""
+    with new_file(path, mode=mode) as file:
+        file.write(content)
 
 
 def sync_folder(path: Path) -> None:

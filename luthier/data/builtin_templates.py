@@ -16,6 +16,8 @@ _TURNS: Final = (
 _NO_SYSTEM: Final = (
     "{%- if messages[0]['role'] == 'system' -%}{%- set head = messages[0]['content'] + '\n\n' -%}"
     "{%- set turns = messages[1:] -%}{%- else -%}{%- set head = '' -%}{%- set turns = messages -%}{%- endif -%}"
+    "{%- if not turns or turns[0]['role'] != 'user' -%}"
+    "{{ raise_exception('after the system message, if any, the first must be from the user') }}{%- endif -%}"
 )
 
 

@@ -16,7 +16,7 @@ from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationErr
 from typing_extensions import TypedDict
 
 from luthier.core.errors import JobFailed
-from luthier.core.json import JsonObject, fault_of
+from luthier.core.json import JsonObject, fault_of, numbered
 from luthier.core.run import Method
 
 Which = Literal["training", "validation"]
@@ -86,14 +86,9 @@ def read_examples(file: DataFile, method: Method) -> Iterator[tuple[int, Example
     Errors: `JobFailed` for the first line that will not do, or for a file of another method.
     """
     reader: LineReader | None = None
-    with file.path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            reader = reader or LineReader(file, method, number, line)
-            yield number, reader.read(number, line)
+    for number, line in numbered(file.path):
+        reader = reader or LineReader(file, method, number, line)
+        yield number, reader.read(number, line)
 
 
 class LineReader:
@@ -129,7 +124,9 @@ class LineReader:
             raise self._file.invalid(f'Invalid file format. Line {number}, key "messages": {problem}')
         trained = tuple(m["role"] == "assistant" and m.get("weight", 1) != 0 for m in messages)
         plain = tuple(_plain({k: v for k, v in m.items() if k != "weight"}) for m in messages)
-        return Chat(plain, trained, _tools(line), line.get("parallel_tool_calls", True))
+        # The deprecated `functions` are served one call at a time.
+        parallel = line.get("parallel_tool_calls", "functions" not in line)
+        return Chat(plain, trained, _tools(line), parallel)
 
     def _preference(self, line: _PreferenceLine) -> Preference:
         given = line["input"]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.run import Method, sync_folder
+from luthier.core.run import Method, new_file
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import MIN_EXAMPLES, DataFile, Which, read_examples
 from luthier.data.repeats import Repeat, Seen, words_of
@@ -86,6 +87,7 @@ def check(
     method: Method,
     context_tokens: int,
     *,
+    today: date | None = None,
     receipt: Path | None = None,
     seen: Seen | None = None,
     leaks_from: Seen | None = None,
@@ -93,17 +95,17 @@ def check(
 ) -> Summary:
     """Validate a whole file and count its tokens; with `receipt`, write that file too, complete when its name appears.
 
-    `seen` is filled with the file's lines; `leaks_from` are those of the training file. `go_on`, called for each line,
-    raises what is to end it.
+    `today` is the date that chat templates tell. `seen` is filled with the file's lines; `leaks_from` are those of the
+    training file. `go_on`, called for each line, raises what is to end it.
     Errors: `JobFailed` for the first thing wrong, or when nothing in the file can be learnt.
     """
     from luthier.data.rows import Rows  # numpy and tokenizers, which a server does without until then
 
     summary, first_reason = Summary(), ""
     with _written(receipt) as out:
-        for line in read_lines(file, Rows(base, context_tokens), method, seen or Seen(), leaks_from):
+        for line in read_lines(file, Rows(base, context_tokens, today), method, seen or Seen(), leaks_from):
             go_on()
-            out.write(json.dumps(asdict(line)) + "\n")
+            out.write(json.dumps(asdict(line)).encode() + b"\n")
             summary = summary.plus(line)
             first_reason = first_reason or (f"Example {line.line}: {line.reason}" if line.dropped else "")
         _require_enough(file, summary, first_reason)
@@ -117,23 +119,9 @@ def read_receipt(path: Path) -> Iterator[ReceiptLine]:
             yield ReceiptLine(**json.loads(line))
 
 
-@contextmanager
-def _written(path: Path | None) -> Iterator[TextIO]:
+def _written(path: Path | None) -> AbstractContextManager[BinaryIO]:
     """A file to write, which gets its name when all went well; nowhere for None."""
-    if path is None:
-        with open(os.devnull, "w") as out:
-            yield out
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.rename(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return open(os.devnull, "wb") if path is None else new_file(path)
 
 
 def _require_enough(file: DataFile, summary: Summary, first_reason: str) -> None:

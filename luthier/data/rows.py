@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +37,15 @@ class Row:
 
 
 class Rows:
-    """Makes rows with one base model's tokenizer and template: one row of a chat or completion, two of a preference."""
+    """Makes rows with one base model's tokenizer and template: one row of a chat or completion, two of a preference.
 
-    def __init__(self, base: BaseFolder, context_tokens: int) -> None:
+    `today`: the date that templates tell; None: whichever it is when a chat is rendered.
+    """
+
+    def __init__(self, base: BaseFolder, context_tokens: int, today: date | None = None) -> None:
         facts = base.read_facts()
-        self._template = ChatTemplate.of(base)
+        self.today: Final = today
+        self._template = ChatTemplate.of(base, today)
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(base.tokenizer))
         self._context_tokens = context_tokens
         self._special = frozenset(i for i, t in self._tokenizer.get_added_tokens_decoder().items() if t.special)

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final
 
 from luthier.core.errors import JobFailed
+from luthier.core.json import numbered
 from luthier.core.run import Method
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import Chat, DataFile, Example, LineReader, Preference, read_examples
@@ -46,8 +47,7 @@ class Shown:
 
 def method_of(file: DataFile) -> Method:
     """The method that a file's first line is made for."""
-    with file.path.open("rb") as lines:
-        first = next((line for line in lines if line.strip()), b"")
+    _, first = next(numbered(file.path), (0, b""))
     try:
         keys = json.loads(first)
     except (ValueError, RecursionError):
@@ -59,17 +59,14 @@ def format_errors(file: DataFile, method: Method) -> list[str]:
     """What is wrong with each line, up to `MOST_ERRORS` of them, in the words that a job would fail with."""
     found: list[str] = []
     reader: LineReader | None = None
-    with file.path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                reader = reader or LineReader(file, method, number, line.removeprefix(b"\xef\xbb\xbf"))
-                reader.read(number, line.removeprefix(b"\xef\xbb\xbf"))
-            except JobFailed as error:
-                found.append(error.message.partition("Invalid file format. ")[2] or error.message)
-                if len(found) == MOST_ERRORS:
-                    break
+    for number, line in numbered(file.path):
+        try:
+            reader = reader or LineReader(file, method, number, line)
+            reader.read(number, line)
+        except JobFailed as error:
+            found.append(error.message.partition("Invalid file format. ")[2] or error.message)
+            if len(found) == MOST_ERRORS:
+                break
     return found
 
 

@@ -6,12 +6,13 @@ what one can spend is bounded. Knows no tokens. Serving and training both render
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final, NoReturn
 
 import jinja2
@@ -51,14 +52,23 @@ class Rendered:
 
 
 class ChatTemplate:
-    """A compiled template. Errors: `InvalidRequest` for a chat that it refuses or that breaks its bounds."""
+    """A compiled template. Errors: `InvalidRequest` for a chat that it refuses or that breaks its bounds.
+
+    Templates may tell the date. It is `today`, and its midnight; None: the moment at which a chat is rendered.
+    """
 
     def __init__(
-        self, source: str, *, bos_token: str | None = None, eos_token: str | None = None, adds_bos: bool = False
+        self,
+        source: str,
+        *,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        adds_bos: bool = False,
+        today: date | None = None,
     ) -> None:
         environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         environment.filters["tojson"] = _tojson
-        environment.globals.update(raise_exception=_raise, strftime_now=_strftime_now)
+        environment.globals.update(raise_exception=_raise)
         try:
             self._names = meta.find_undeclared_variables(environment.parse(source))
             self._template = environment.from_string(source)
@@ -68,13 +78,20 @@ class ChatTemplate:
         self._knows_developer = "developer" in source
         self.added_bos: Final = bos_token or "" if adds_bos else ""  # what an engine puts before every text
         self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
+        self._today = today
 
     @staticmethod
-    def of(base: BaseFolder) -> ChatTemplate:
+    def of(base: BaseFolder, today: date | None = None) -> ChatTemplate:
         """The template of a complete base folder."""
         facts = base.read_facts()
         tokens = {"bos_token": facts.bos_token, "eos_token": facts.eos_token}
-        return ChatTemplate(base.template.read_text(), **tokens, adds_bos=facts.adds_bos)
+        return ChatTemplate(base.template.read_text(), **tokens, adds_bos=facts.adds_bos, today=today)
+
+    def on(self, today: date | None) -> ChatTemplate:
+        """The same template on another day."""
+        other = copy.copy(self)
+        other._today = today
+        return other
 
     def render(
         self,
@@ -94,6 +111,7 @@ class ChatTemplate:
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
             "parallel_tool_calls": parallel_tool_calls,
+            "strftime_now": self._strftime_now,
             **self._tokens,
         }
         return self._bounded(values)
@@ -142,6 +160,11 @@ class ChatTemplate:
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, *_EXHAUSTED) as error:
             raise InvalidRequest(f"the base model's chat template refuses this chat: {error}") from error
         return "".join(pieces)
+
+    def _strftime_now(self, pattern: str) -> str:
+        if self._today is not None:
+            return datetime.combine(self._today, datetime.min.time()).strftime(pattern)
+        return datetime.now().strftime(pattern)  # the local date, as transformers renders it
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -193,7 +216,3 @@ def _tojson(
 
 def _raise(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)  # the local date, as transformers renders it

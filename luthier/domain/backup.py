@@ -8,13 +8,13 @@ Base models are not in it: they can be fetched again.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from luthier.core.errors import Conflict, InvalidRequest, NotFound
+from luthier.core.run import write_atomic
 from luthier.core.settings import Settings
 from luthier.store import consistency
 from luthier.store.blobs import Blobs
@@ -74,8 +74,7 @@ def restore(settings: Settings, folder: Path) -> int:
         shutil.copytree(folder / "runs", settings.runs, dirs_exist_ok=True)
         _copy_tree(folder / "bases", settings.added_bases)
         rows = copy(source, target)
-    for name in KEY_FILES:
-        _copy_private(folder / name, settings.data / name)
+    _copy_keys(folder, settings.data)
     return rows
 
 
@@ -88,8 +87,7 @@ def _copy_all(source: Database, settings: Settings, folder: Path) -> int:
         _copy_blobs(target, Blobs(settings.blobs), Blobs((folder / "blobs").absolute().as_uri()))
         _copy_runs(target, settings.runs, folder / "runs")
     _copy_tree(settings.added_bases, folder / "bases")
-    for name in KEY_FILES:
-        _copy_private(settings.data / name, folder / name)
+    _copy_keys(settings.data, folder)
     growing.rename(folder / "luthier.db")  # last of all, for it makes the folder a backup
     return rows
 
@@ -152,7 +150,7 @@ def _copy_tree(source: Path, target: Path) -> None:
     temporary.rename(target)
 
 
-def _copy_private(source: Path, target: Path) -> None:
-    if source.exists():
-        with open(target, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(source.read_bytes())
+def _copy_keys(source: Path, target: Path) -> None:
+    for name in KEY_FILES:
+        if (source / name).exists():
+            write_atomic(target / name, (source / name).read_bytes(), mode=0o600)

@@ -127,6 +127,10 @@ def _check_body(body: JsonObject, endpoint: str, needed: str) -> None:
         raise _wrong(
             "streaming_unsupported", f"{endpoint}: Streaming is not supported in the Batch API.", "body.stream"
         )
+    if endpoint == "Responses" and body.get("background"):
+        raise _wrong(
+            "unsupported_value", "Responses: Background mode is not supported in the Batch API.", "body.background"
+        )
     for name in ("model", needed):
         if body.get(name) is None:
             raise _wrong("invalid_request", f"{name.capitalize()} parameter is required.", f"body.{name}")

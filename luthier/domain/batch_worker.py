@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import BinaryIO, Final
 
-import structlog
 from anyio import CancelScope, move_on_after, to_thread
 from anyio.from_thread import BlockingPortal
 
 from luthier.core.batches import FINAL, Batch, BatchError, BatchStatus
-from luthier.core.errors import InvalidRequest, LuthierError, NotFound, Unavailable
+from luthier.core.errors import InvalidRequest, NotFound
 from luthier.core.files import FileObject
 from luthier.core.patience import PATIENT
 from luthier.core.projects import Caller
@@ -26,8 +25,8 @@ from luthier.domain.asking import Ask, patiently
 from luthier.domain.batch_input import MAX_INPUT_BYTES, Request, check, read
 from luthier.domain.batch_output import result, unanswered, write_file
 from luthier.domain.batches import WINDOW_S
-from luthier.domain.claims import Claims, Lanes
-from luthier.domain.held import LEASE_S, LeaseLost
+from luthier.domain.claims import Claims, Lanes, at_work
+from luthier.domain.held import LEASE_S
 from luthier.domain.held_batch import HeldBatch
 from luthier.domain.platform import Platform
 from luthier.domain.webhooks import event_items
@@ -35,8 +34,6 @@ from luthier.store import batches, files
 from luthier.store.blobs import CHUNK_BYTES
 
 REQUESTS_AT_ONCE: Final = 16  # of all batches together; an engine with fewer places lets them wait
-
-log = structlog.get_logger(__name__)
 
 
 class BatchWorker:
@@ -65,28 +62,18 @@ class BatchWorker:
         return None if batch is None else HeldBatch(database, batch)
 
     def _one(self, held: HeldBatch) -> None:
-        batch = held.batch
-        try:
-            if held.database.now() > batch.expires_at + WINDOW_S:
+        with at_work("batch", held.batch.id, lambda words: self._fail(held, [BatchError("server_error", words)])):
+            if held.database.now() > held.batch.expires_at + WINDOW_S:
                 self._fail(held, [BatchError("server_error", "The batch could not be ended in time; see the log.")])
             while held.batch.status not in FINAL:
                 if self._claims.stopping.is_set():
                     held.release()
                     return
                 self._legs[held.batch.status](held)
-        except* LeaseLost:
-            log.info("batch let go", batch=batch.id)
-        except* (Unavailable, OSError) as errors:  # the store is away: the lease runs out, and it is claimed again
-            log.error("batch cannot reach its store", batch=batch.id, errors=str(errors.exceptions))
-        except* Exception:  # the thread's edge: the batch fails in words, the traceback is logged
-            log.exception("batch failed unexpectedly", batch=batch.id)
-            words = f"The batch failed due to an internal error; the server's log has it under {batch.id}."
-            with suppress(LuthierError, LeaseLost):
-                self._fail(held, [BatchError("server_error", words)])
 
     def _validate(self, held: HeldBatch) -> None:
         """Look at the whole input, and keep a copy of it: its user may delete the file while the batch goes on."""
-        batch, platform = held.batch, self._platform
+        batch = held.batch
         try:
             file = self._input_file(batch)
         except InvalidRequest as error:
@@ -94,19 +81,22 @@ class BatchWorker:
             return
         with self._spooled(file.blob, file.sha256) as lines:
             found = check(lines, batch.endpoint, knows_model=lambda name: self._knows(batch, name), beat=held.beat)
-            if found.errors:
-                if held.batch.status == "validating":  # else it was cancelled meanwhile
-                    self._fail(held, found.errors)
-                return
-            lines.seek(0)
-            with platform.blobs.writer(batch.id) as copy:
-                while chunk := lines.read(CHUNK_BYTES):
-                    held.beat()
-                    copy.write(chunk)
-                sha256 = copy.close().sha256
+            sha256 = "" if found.errors else self._copy(lines, held)
         if held.batch.status != "validating":  # cancelled meanwhile
             return
-        held.move("in_progress", total=found.total, model=found.model, input_sha256=sha256)
+        if found.errors:
+            self._fail(held, found.errors)
+        else:
+            held.move("in_progress", total=found.total, model=found.model, input_sha256=sha256)
+
+    def _copy(self, lines: BinaryIO, held: HeldBatch) -> str:
+        """Keep the input under the batch's own name: its SHA-256."""
+        lines.seek(0)
+        with self._platform.blobs.writer(held.batch.id) as copy:
+            while chunk := lines.read(CHUNK_BYTES):
+                held.beat()
+                copy.write(chunk)
+            return copy.close().sha256
 
     def _run(self, held: HeldBatch) -> None:
         """Ask what has no answer yet, until all have one, the day is over, the user cancels or we are to stop."""

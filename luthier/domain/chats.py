@@ -8,9 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from luthier.core.chats import StoredChat
-from luthier.core.errors import InvalidRequest, NotFound
+from luthier.core.errors import NotFound
 from luthier.core.json import Json, JsonObject
-from luthier.core.lists import Page, PageQuery
+from luthier.core.lists import Page, PageQuery, page_of
 from luthier.core.projects import Caller
 from luthier.domain import inference
 from luthier.domain.legacy_functions import as_functions, as_tools
@@ -100,16 +100,7 @@ def list_messages(database: Database, project_id: str, chat_id: str, query: Page
     """What was asked in a stored chat, as messages with ids. Errors: `NotFound`, `InvalidRequest` for the cursor."""
     chat = get(database, project_id, chat_id)
     messages = [_with_id(chat, number, message) for number, message in enumerate(chat.messages)]
-    if query.order == "desc":
-        messages.reverse()
-    if query.after is not None:
-        places = [place for place, message in enumerate(messages) if message["id"] == query.after]
-        if not places:
-            raise InvalidRequest(
-                f"No message with id '{query.after}' to continue after.", code="invalid_value", param="after"
-            )
-        messages = messages[places[0] + 1 :]
-    return Page(messages[: query.limit], len(messages) > query.limit)
+    return page_of(messages, query, "message")
 
 
 def _with_id(chat: StoredChat, number: int, message: JsonObject) -> JsonObject:

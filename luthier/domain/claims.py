@@ -1,4 +1,5 @@
-"""What workers share: a thread that claims work under leases, and lanes in which many questions are asked at once.
+"""What workers share: a thread that claims work under leases, what becomes of work that goes wrong, and lanes in which
+many questions are asked at once.
 
 Knows neither batches nor evals.
 """
@@ -9,16 +10,21 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Final, Generic, TypeVar
 
+import structlog
 from anyio import CapacityLimiter, Lock, create_task_group, sleep, to_thread
 
+from luthier.core.errors import LuthierError, Unavailable
 from luthier.core.ids import random_text
-from luthier.domain.held import BEAT_S
+from luthier.domain.held import BEAT_S, LeaseLost
 from luthier.domain.looping import Looping
 
 AT_ONCE: Final = 4  # small work does not wait for the end of large work
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 class Claims(Looping, Generic[T]):
@@ -43,6 +49,21 @@ class Claims(Looping, Generic[T]):
             return False
         self._running.add(self._pool.submit(self._do, work))
         return True
+
+
+@contextmanager
+def at_work(kind: str, id_: str, fail: Callable[[str], None]) -> Iterator[None]:
+    """A thread's work on what it claimed. What goes wrong ends here: `fail` puts it in words for the user."""
+    try:
+        yield
+    except* LeaseLost:
+        log.info(f"{kind} let go", id=id_)
+    except* (Unavailable, OSError) as errors:  # the store is away: the lease runs out, and it is claimed again
+        log.error(f"{kind} cannot reach its store", id=id_, errors=str(errors.exceptions))
+    except* Exception:  # the thread's edge: the work fails in words, the traceback is logged
+        log.exception(f"{kind} failed unexpectedly", id=id_)
+        with suppress(LuthierError, LeaseLost):
+            fail(f"The {kind} failed due to an internal error; the server's log has it under {id_}.")
 
 
 class Lanes:

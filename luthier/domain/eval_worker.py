@@ -9,22 +9,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-import structlog
 from anyio import CancelScope, to_thread
 from anyio.from_thread import BlockingPortal
 
-from luthier.core.errors import InvalidRequest, LuthierError, Unavailable
+from luthier.core.errors import InvalidRequest
 from luthier.core.evals import EvalRun, RunStatus
 from luthier.core.json import JsonObject
 from luthier.core.patience import PATIENT
 from luthier.core.projects import Caller
 from luthier.domain.asking import Ask
-from luthier.domain.claims import Claims, Lanes
+from luthier.domain.claims import Claims, Lanes, at_work
 from luthier.domain.eval_grading import Criterion, Graded, counted, grade
 from luthier.domain.eval_rows import Row, rows
 from luthier.domain.held import BEAT_S, LEASE_S, LeaseLost
@@ -35,8 +33,6 @@ from luthier.store import eval_runs, evals
 
 ROWS_AT_ONCE: Final = 16
 EVENTS: Final[dict[RunStatus, str]] = {"completed": "succeeded", "failed": "failed", "canceled": "canceled"}
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -91,27 +87,19 @@ class EvalWorker:
         return None if run is None else HeldRun(self._platform, run)
 
     def _one(self, held: HeldRun) -> None:
-        run = held.run
-        try:
-            self._grade(held)
-            if self._claims.stopping.is_set():
-                eval_runs.release(self._platform.database, run)
-            else:
-                held.end("completed")
-        except* LeaseLost:
-            log.info("eval run let go", run=run.id)
-        except* InvalidRequest as errors:
-            error = errors.exceptions[0]
-            words = error.message if isinstance(error, InvalidRequest) else str(error)
-            with suppress(LeaseLost):
-                held.end("failed", {"code": "invalid_data", "message": words})
-        except* (Unavailable, OSError) as errors:  # the store is away: the lease runs out, and it is claimed again
-            log.error("eval run cannot reach its store", run=run.id, errors=str(errors.exceptions))
-        except* Exception:  # the thread's edge: the run fails in words, the traceback is logged
-            log.exception("eval run failed unexpectedly", run=run.id)
-            words = f"The eval run failed due to an internal error; the server's log has it under {run.id}."
-            with suppress(LuthierError, LeaseLost):
-                held.end("failed", {"code": "internal_error", "message": words})
+        def fail(words: str, code: str = "internal_error") -> None:
+            held.end("failed", {"code": code, "message": words})
+
+        with at_work("eval run", held.run.id, fail):
+            try:
+                self._grade(held)
+                if self._claims.stopping.is_set():
+                    eval_runs.release(self._platform.database, held.run)
+                else:
+                    held.end("completed")
+            except* InvalidRequest as errors:
+                error = errors.exceptions[0]
+                fail(error.message if isinstance(error, InvalidRequest) else str(error), "invalid_data")
 
     def _grade(self, held: HeldRun) -> None:
         """Grade what has no item yet, after a look at all rows: one that will not do fails the run before any costs."""

@@ -6,13 +6,12 @@ A line keeps its number: it stands in one of the run folder's two files, and is 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from typing import Final
 
 from luthier.core.errors import InvalidRequest, JobFailed
 from luthier.core.jobs import HELD_OUT, Job
-from luthier.core.run import RunFolder
+from luthier.core.run import RunFolder, new_file
 from luthier.data.chats import MIN_EXAMPLES, DataFile, read_examples
 
 SHARES: Final = {f"{percent}%": percent / 100 for percent in range(1, 51)}
@@ -41,15 +40,11 @@ def hold_out(job: Job, run: RunFolder) -> str:
     if len(numbers) - len(held) < MIN_EXAMPLES:
         why = f"Training file has {len(numbers)} example(s), {len(held)} of them to be held out, but must have at least"
         raise JobFailed(f"{why} {MIN_EXAMPLES} to train on", code="invalid_n_examples", param="training_file")
-    left, digest = run.path / ".training.left", hashlib.sha256()
-    with run.training.open("rb") as lines, left.open("wb") as training, run.validation.open("wb") as validation:
+    digest = hashlib.sha256()
+    with run.training.open("rb") as lines, new_file(run.training) as training, new_file(run.validation) as validation:
         for number, line in enumerate(lines, 1):
             kept, given = (b"\n", line) if number in held else (line, b"\n")
             training.write(kept)
             validation.write(given)
             digest.update(given)
-        for written in (training, validation):
-            written.flush()
-            os.fsync(written.fileno())
-    left.rename(run.training)
     return digest.hexdigest()

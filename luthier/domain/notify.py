@@ -56,7 +56,7 @@ def mail_items(platform: Platform, job: Job, event: str, **payload: str) -> list
 
 
 def retry_delay_s(attempts: int, longest_s: float = LONGEST_RETRY_S) -> float:
-    """Seconds from a failed attempt to the next: 5, 20, 80 … to six hours, each up to a tenth longer by chance."""
+    """Seconds from a failed attempt to the next: 5, 20, 80 … to `longest_s`, each up to a tenth longer by chance."""
     return min(FIRST_RETRY_S * 4.0 ** (attempts - 1), longest_s) * random.uniform(1.0, 1.1)
 
 

@@ -46,7 +46,9 @@ def event_of(event: RunEvent) -> NewEvent | None:
             message = f"Step {event.step}/{event.data['total_steps']}: {losses}"
             return NewEvent(f"step-{event.step}", message, type="metrics", data=event.data)
         case "warning":
-            return NewEvent(f"warning-{event.step}", str(event.data["message"]), "warn")
+            # Memory may run out several times in a step, each time with fewer tokens.
+            budget = f"-{event.data['token_budget']}" if "token_budget" in event.data else ""
+            return NewEvent(f"warning-{event.step}{budget}", str(event.data["message"]), "warn")
         case _:
             return None
 

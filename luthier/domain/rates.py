@@ -40,4 +40,12 @@ class RequestRates:
                     retry_after_s=spent_s - MINUTE_S,
                 )
             self._empty_at[project_id] = now + spent_s
+        return self._standing(spent_s)
+
+    def standing(self, project_id: str, *, now: float) -> Standing:
+        """Where the project stands, without a request."""
+        with self._lock:
+            return self._standing(max(self._empty_at.get(project_id, now) - now, 0.0))
+
+    def _standing(self, spent_s: float) -> Standing:
         return Standing(self._limit, int((MINUTE_S - spent_s) / self._each_s), spent_s)

@@ -55,11 +55,11 @@ class ResponseBuilder:
         self.response["completed_at"] = None if cut else int(time.time())
         yield self._event(f"response.{self.response['status']}", response=self._snapshot())
 
-    def fail(self, message: str) -> Iterator[JsonObject]:
-        """It broke off: what was said stays."""
+    def fail(self, message: str, code: str) -> Iterator[JsonObject]:
+        """It broke off: what was said stays. `code` is one of OpenAI's for failed responses."""
         yield from self._close_message("incomplete")
         self.response["status"] = "failed"
-        self.response["error"] = {"code": "server_error", "message": message}
+        self.response["error"] = {"code": code, "message": message}
         yield self._event("response.failed", response=self._snapshot())
 
     def _say(self, text: str) -> Iterator[JsonObject]:

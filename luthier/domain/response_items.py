@@ -45,14 +45,16 @@ def _message(item: JsonObject) -> JsonObject:
 def messages(items: Iterable[JsonObject], instructions: str | None) -> list[JsonObject]:
     """The chat that these items are. Calls join the assistant's turn that they follow.
 
-    Errors: `InvalidRequest` for a result without its call.
+    Errors: `InvalidRequest` for a result without its call, and for a call without its result.
     """
     chat: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions is not None else []
     called: set[str] = set()
+    waiting: dict[str, None] = {}  # calls without results so far, in their order
     for item in items:
         match item["type"]:
             case "function_call":
                 called.add(str(item["call_id"]))
+                waiting[str(item["call_id"])] = None
                 _join_call(chat, item)
             case "function_call_output":
                 if item["call_id"] not in called:
@@ -61,9 +63,12 @@ def messages(items: Iterable[JsonObject], instructions: str | None) -> list[Json
                         code="invalid_value",
                         param="input",
                     )
+                waiting.pop(str(item["call_id"]), None)
                 chat.append({"role": "tool", "tool_call_id": item["call_id"], "content": _text(item["output"])})
             case _:
                 chat.append({"role": item["role"], "content": _text(item["content"])})
+    for call_id in waiting:
+        raise InvalidRequest(f"No tool output found for function call {call_id}.", code="invalid_value", param="input")
     return list(chat)
 
 

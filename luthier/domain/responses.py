@@ -9,10 +9,10 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from luthier.core.errors import InvalidRequest, LuthierError, NotFound, Unavailable
+from luthier.core.errors import InvalidRequest, LuthierError, NotFound, RateLimited, Unavailable
 from luthier.core.ids import new_id, response_of
 from luthier.core.json import Json, JsonObject
-from luthier.core.lists import Page, PageQuery
+from luthier.core.lists import Page, PageQuery, page_of
 from luthier.core.projects import Caller
 from luthier.core.responses import FINAL, ResponseStatus, StoredResponse
 from luthier.domain import inference
@@ -20,12 +20,14 @@ from luthier.domain.platform import Platform
 from luthier.domain.response_events import ResponseBuilder
 from luthier.domain.response_items import input_items, messages
 from luthier.domain.webhooks import event_items
+from luthier.engines.json_schema import can_follow
 from luthier.store import responses
 
 LEASE_S: Final = 30.0
 BEAT_S: Final = 5.0
 LONGEST_TALK: Final = 1000  # responses in a row: a guard, not a wish
 REFERENCE: Final = "item_reference"  # also without its type
+CODES: Final = {InvalidRequest: "invalid_prompt", RateLimited: "rate_limit_exceeded"}  # of failures; OpenAI's
 INTERRUPTED: Final = "The server stopped before the response was finished. Ask again."
 
 
@@ -51,6 +53,11 @@ class _Begun:
     items: list[JsonObject]
     body: JsonObject
     builder: ResponseBuilder
+
+
+def is_strict(strict: bool | None, parameters: JsonObject | None) -> bool:
+    """Whether a function's calls follow its schema; where the request does not say, they do if they can."""
+    return can_follow(parameters or {}) if strict is None else strict
 
 
 async def create(platform: Platform, caller: Caller, request: ResponseRequest) -> JsonObject:
@@ -120,17 +127,7 @@ async def list_input(platform: Platform, project_id: str, response_id: str, quer
     """All that a response was made of, earlier turns included. Errors: `NotFound`, `InvalidRequest` for the cursor."""
     row = await get(platform, project_id, response_id)
     items = await asyncio.to_thread(_talk, platform, project_id, row.previous_response_id)
-    items += row.input
-    if query.order == "desc":
-        items.reverse()
-    if query.after is not None:
-        places = [place for place, item in enumerate(items) if item["id"] == query.after]
-        if not places:
-            raise InvalidRequest(
-                f"No item with id '{query.after}' to continue after.", code="invalid_value", param="after"
-            )
-        items = items[places[0] + 1 :]
-    return Page(items[: query.limit], len(items) > query.limit)
+    return page_of(items + row.input, query, "item")
 
 
 async def count_input_tokens(platform: Platform, caller: Caller, request: ResponseRequest) -> int:
@@ -188,7 +185,7 @@ async def _events(platform: Platform, caller: Caller, begun: _Begun) -> AsyncGen
                     yield event
             ending = list(builder.finish())
         except LuthierError as error:
-            ending = list(builder.fail(error.message))
+            ending = list(builder.fail(error.message, _code(error)))
     if request.store and not builder.response.get("background"):
         await asyncio.to_thread(_keep, platform, _row(caller.project_id, begun))
     for event in ending:
@@ -206,11 +203,15 @@ async def _run(platform: Platform, caller: Caller, begun: _Begun) -> None:
             async for _ in events:
                 pass
     except LuthierError as error:
-        list(builder.fail(error.message))
+        list(builder.fail(error.message, _code(error)))
     finally:
         holding.cancel()
     final = dict(builder.response)
     await asyncio.to_thread(_end, platform, row, cast("ResponseStatus", final["status"]), final)
+
+
+def _code(error: LuthierError) -> str:
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), "server_error")
 
 
 async def _hold(platform: Platform, response_id: str, work: asyncio.Task[Any] | None) -> None:
@@ -250,11 +251,18 @@ def _talk(platform: Platform, project_id: str, response_id: str | None) -> list[
     """Items of a response and of all before it, oldest first: what was put in, and what came out."""
     turns: list[list[JsonObject]] = []
     while response_id is not None and len(turns) < LONGEST_TALK:
-        row = responses.get(platform.database, project_id, response_id)
-        if row is None:
+        try:
+            row = _get(platform, project_id, response_id)
+        except NotFound as error:
             raise InvalidRequest(
                 f"Previous response with id '{response_id}' not found.",
                 code="previous_response_not_found",
+                param="previous_response_id",
+            ) from error
+        if row.status not in FINAL:
+            raise InvalidRequest(
+                f"Previous response with id '{response_id}' is {row.status}: wait until it is completed.",
+                code="invalid_value",
                 param="previous_response_id",
             )
         output = cast("list[JsonObject]", row.answer["output"])

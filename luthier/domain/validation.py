@@ -5,16 +5,24 @@ Knows no trainer and no lease. Doing it twice does no harm: everything is writte
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 from luthier.core import hyper
 from luthier.core.errors import JobFailed
 from luthier.core.files import FileObject
 from luthier.core.jobs import Asked, Job, NewEvent
-from luthier.core.run import MAX_CONTEXT_TOKENS, AdapterShape, Hyperparameters, RunFolder, RunSpec, write_atomic
+from luthier.core.run import (
+    MAX_CONTEXT_TOKENS,
+    AdapterShape,
+    Hyperparameters,
+    RunFolder,
+    RunSpec,
+    new_file,
+    write_atomic,
+)
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import DataFile, Which
 from luthier.data.receipt import Summary, check
@@ -53,6 +61,7 @@ def validate(
     base = bases.pull(job.model)
     facts = base.read_facts()
     context_tokens = min(facts.context_tokens, MAX_CONTEXT_TOKENS)
+    today = date.fromtimestamp(job.created_at)  # for chat templates that tell the date: the same at every start
     training = _bring(job, "training", job.training_file, run.training, database, blobs)
     validation_sha256, others = None, "validation file"
     if job.validation_file is not None:
@@ -61,12 +70,14 @@ def validate(
         validation_sha256, others = hold_out(job, run), "held-out lines"
     named = DataFile(run.training, "training", training.id)
     seen = Seen()
-    summary = check(named, base, job.method, context_tokens, receipt=run.receipt, seen=seen, go_on=go_on)
+    summary = check(named, base, job.method, context_tokens, today=today, receipt=run.receipt, seen=seen, go_on=go_on)
     said = _told("training", "training file", summary, context_tokens)
     if validation_sha256 is not None:
         named = DataFile(run.validation, "validation", job.validation_file or training.id)
         receipt = run.validation_receipt
-        checked = check(named, base, job.method, context_tokens, receipt=receipt, leaks_from=seen, go_on=go_on)
+        checked = check(
+            named, base, job.method, context_tokens, today=today, receipt=receipt, leaks_from=seen, go_on=go_on
+        )
         said += _told("validation", others, checked, context_tokens)
     resolved = hyper.resolve(
         examples=summary.examples,
@@ -77,7 +88,7 @@ def validate(
         beta=_number(job.hyperparameters.get("beta")),
         dpo=job.method == "dpo",
     )
-    _write_spec(job, run, base, resolved, context_tokens, memory_bytes, training.sha256, validation_sha256)
+    _write_spec(job, run, base, resolved, context_tokens, today, memory_bytes, training.sha256, validation_sha256)
     return Validated(resolved, said)
 
 
@@ -93,6 +104,7 @@ def _write_spec(
     base: BaseFolder,
     resolved: Hyperparameters,
     context_tokens: int,
+    today: date,
     memory_bytes: int | None,
     training_sha256: str,
     validation_sha256: str | None,
@@ -111,6 +123,7 @@ def _write_spec(
         context_tokens=context_tokens,
         adapter=AdapterShape.of(facts.architecture),
         memory_bytes=memory_bytes,
+        today=today.isoformat(),
     )
     write_atomic(run.spec, spec.to_json().encode())
 
@@ -124,13 +137,9 @@ def _bring(job: Job, which: Which, file_id: str, target: Path, database: Databas
             code=f"invalid_{which}_file",
             param=f"{which}_file",
         )
-    temporary = target.with_name(f".{target.name}.tmp")
-    with temporary.open("wb") as copy:
+    with new_file(target) as copy:
         for chunk in blobs.read(file.blob, file.sha256):
             copy.write(chunk)
-        copy.flush()
-        os.fsync(copy.fileno())
-    temporary.rename(target)
     return file
 
 

@@ -14,7 +14,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.data.template import ChatTemplate
 from luthier.engines.asking import Wire
-from luthier.engines.json_schema import check_schema, json_rule
+from luthier.engines.json_schema import can_follow, check_schema, json_rule
 from luthier.engines.tool_calls import CallReader, Notation, calling_grammar
 
 _PASSED: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
@@ -48,12 +48,11 @@ def chat(body: JsonObject, template: ChatTemplate, notation: Notation) -> Chat:
         asked["preserved_tokens"] = [mark for mark in (notation.opening, notation.closing) if mark]
         if isinstance(choice, dict) or choice == "required":
             named = _named(tools, choice) if isinstance(choice, dict) else tools
-            asked["grammar"] = calling_grammar(named, notation, many=many and choice == "required")
-        elif any(_function(tool).get("strict") for tool in tools):
-            asked["grammar"] = calling_grammar(tools, notation, many=many, text_too=True, answer=answer)
-        elif answer is not None:
-            named = [{"function": {"name": _function(tool)["name"]}} for tool in tools]
-            asked["grammar"] = calling_grammar(named, notation, many=many, answer=answer)
+            held = [tool if _is_strict(tool, unsaid=True) else _loose(tool) for tool in named]
+            asked["grammar"] = calling_grammar(held, notation, many=many and choice == "required")
+        elif answer is not None or any(map(_is_strict, tools)):
+            held = [tool if _is_strict(tool) else _loose(tool) for tool in tools]
+            asked["grammar"] = calling_grammar(held, notation, many=many, text_too=answer is None, answer=answer)
     elif answer is not None:
         asked["grammar"] = f"%llguidance {{}}\nstart: {answer}"
     names = frozenset(str(_function(tool).get("name")) for tool in tools)
@@ -65,7 +64,7 @@ def rendered(body: JsonObject, template: ChatTemplate) -> tuple[str, list[JsonOb
     tools = [] if body.get("tool_choice") == "none" else _objects(body.get("tools"))
     prompt = template.render(
         _objects(body["messages"]),
-        tools,
+        [_told(tool) for tool in tools],
         add_generation_prompt=True,
         parallel_tool_calls=body.get("parallel_tool_calls") is not False,
     )
@@ -114,6 +113,28 @@ def _named(tools: Sequence[JsonObject], choice: JsonObject) -> list[JsonObject]:
             param="tool_choice",
         )
     return named
+
+
+def _is_strict(tool: JsonObject, *, unsaid: bool = False) -> bool:
+    """Whether a call's arguments follow the function's schema. `strict` null: where the schema can be followed.
+
+    `unsaid` is for functions that say nothing of it, or no: whether they too are held where that is possible.
+    """
+    function = _function(tool)
+    strict = function.get("strict", False)
+    if strict is None or (unsaid and not strict):
+        return can_follow(function.get("parameters") or {})
+    return bool(strict)
+
+
+def _loose(tool: JsonObject) -> JsonObject:
+    return {"function": {"name": _function(tool)["name"]}}
+
+
+def _told(tool: JsonObject) -> JsonObject:
+    """A tool as the model is told of it, which is as training data has it: without a `strict` that is null."""
+    function = {key: value for key, value in _function(tool).items() if key != "strict" or value is not None}
+    return {**tool, "function": function}
 
 
 def _function(tool: JsonObject) -> JsonObject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import date
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import JsonObject
@@ -40,8 +41,8 @@ class Completing:
             async for chunk in answer:
                 yield chunk
 
-    async def tokenize(self, body: JsonObject, adapter: Adapter | None) -> list[int]:
-        prompt, _ = bodies.rendered(body, self._template)
+    async def tokenize(self, body: JsonObject, adapter: Adapter | None, today: date | None = None) -> list[int]:
+        prompt, _ = bodies.rendered(body, self._template.on(today))
         return await self._asker.ids_of(prompt, adapter)
 
     async def _chat(self, body: JsonObject, adapter: Adapter | None) -> JsonObject:

@@ -35,7 +35,21 @@ def json_rule(schema: JsonObject) -> str:
 
 def check_schema(schema: Json, *, param: str) -> None:
     """Errors: `InvalidRequest` naming the place in the schema and what is wrong there."""
-    _Checker(schema, param).check(schema, "")
+    try:
+        _Checker(schema, param).check(schema, "")
+    except RecursionError as error:
+        raise InvalidRequest(
+            f"Invalid schema for '{param}': it is nested too deeply.", code="invalid_json_schema", param=param
+        ) from error
+
+
+def can_follow(schema: Json) -> bool:
+    """Whether `check_schema` finds nothing wrong."""
+    try:
+        check_schema(schema, param="")
+    except InvalidRequest:
+        return False
+    return True
 
 
 class _Checker:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
 from datetime import date
+from typing import Final
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import JsonObject
 from luthier.engines.base import Adapter, Elsewhere, Endpoint
 from luthier.engines.http_api import HttpApi
-
 
 NUMBERS: Final[JsonObject] = {"encoding_format": "float"}
 

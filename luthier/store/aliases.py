@@ -6,7 +6,7 @@ from sqlalchemy import func, insert, select
 
 from luthier.core.models import Alias
 from luthier.store.database import Database
-from luthier.store.rows import columns, read, write
+from luthier.store.rows import columns, listed, reader, write
 from luthier.store.schema import aliases
 
 COLUMNS = columns(aliases, Alias)
@@ -26,13 +26,19 @@ def history(database: Database, project_id: str, name: str, *, limit: int | None
         .order_by(aliases.c.pk.desc())
         .limit(limit)
     )
+    return listed(database, statement, reader(Alias))
+
+
+def is_taken(database: Database, name: str) -> bool:
+    """Whether the name points to a model in any project."""
+    newest = select(func.max(aliases.c.pk)).where(aliases.c.name == name).group_by(aliases.c.project_id)
+    statement = select(aliases.c.pk).where(aliases.c.pk.in_(newest), aliases.c.model.is_not(None))
     with database.read() as connection:
-        return [read(Alias, row) for row in connection.execute(statement).mappings()]
+        return connection.scalar(statement) is not None
 
 
 def list_all(database: Database, project_id: str) -> list[Alias]:
     """The project's aliases as they point now, by name."""
     newest = select(func.max(aliases.c.pk)).where(aliases.c.project_id == project_id).group_by(aliases.c.name)
     statement = select(*COLUMNS).where(aliases.c.pk.in_(newest), aliases.c.model.is_not(None)).order_by(aliases.c.name)
-    with database.read() as connection:
-        return [read(Alias, row) for row in connection.execute(statement).mappings()]
+    return listed(database, statement, reader(Alias))

@@ -8,7 +8,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import AuditEntry, AuditFilter
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, page, reader, write
 from luthier.store.schema import audit_logs as table
 
 
@@ -34,6 +34,6 @@ def list_page(database: Database, organization_id: str, query: PageQuery, wanted
     if wanted.until is not None:
         where.append(table.c.created_at <= wanted.until)
     owner = table.c.organization_id == organization_id
-    with database.read() as connection:
-        rows, more = page(connection, table, query, selected=columns(table, AuditEntry), owner=owner, where=where)
-    return Page([read(AuditEntry, row) for row in rows], more)
+    return page(
+        database, table, query, reader(AuditEntry), selected=columns(table, AuditEntry), owner=owner, where=where
+    )

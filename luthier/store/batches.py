@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final, TypedDict, Unpack
 
-from sqlalchemy import RowMapping, Update, delete, insert, select, update
+from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from luthier.core.batches import FINAL, TRANSITIONS, Batch, BatchError, BatchStatus, LineResult
@@ -15,7 +15,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import OutboxItem
 from luthier.store import outbox
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, first, found, page, read, returned, write
 from luthier.store.schema import batch_lines, batches, files
 
 COLUMNS: Final = columns(batches, Batch)
@@ -48,15 +48,12 @@ def create(database: Database, batch: Batch) -> None:
 def get(database: Database, project_id: str, batch_id: str) -> Batch | None:
     """The batch, unless another project's."""
     statement = select(*COLUMNS).where(batches.c.id == batch_id, batches.c.project_id == project_id)
-    with database.read() as connection:
-        return _batch(connection.execute(statement).mappings().first())
+    return found(database, statement, _read)
 
 
 def list_page(database: Database, project_id: str, query: PageQuery) -> Page[Batch]:
     """The project's batches."""
-    with database.read() as connection:
-        rows, more = page(connection, batches, query, selected=COLUMNS, owner=batches.c.project_id == project_id)
-    return Page([_read(row) for row in rows], more)
+    return page(database, batches, query, _read, selected=COLUMNS, owner=batches.c.project_id == project_id)
 
 
 def claim(database: Database, owner: str, *, now: float, lease_s: float) -> Batch | None:
@@ -72,13 +69,15 @@ def claim(database: Database, owner: str, *, now: float, lease_s: float) -> Batc
         update(batches)
         .where(batches.c.pk == free.scalar_subquery())
         .values(lease_owner=owner, lease_until=now + lease_s, fence=batches.c.fence + 1)
+        .returning(*COLUMNS)
     )
-    return _returned(database, statement)
+    return returned(database, statement, _read)
 
 
 def heartbeat(database: Database, batch_id: str, fence: int, *, now: float, lease_s: float) -> Batch | None:
     """Hold the lease longer. None: it is lost. One that comes back `cancelling` is still held: end it."""
-    return _returned(database, update(batches).where(*_held(batch_id, fence)).values(lease_until=now + lease_s))
+    statement = update(batches).where(*_held(batch_id, fence)).values(lease_until=now + lease_s).returning(*COLUMNS)
+    return returned(database, statement, _read)
 
 
 def release(database: Database, batch_id: str, fence: int) -> None:
@@ -89,12 +88,14 @@ def release(database: Database, batch_id: str, fence: int) -> None:
 
 def request_cancel(database: Database, project_id: str, batch_id: str, *, now: float) -> Batch | None:
     """Ask for an end. Whoever holds the batch sees it and ends it. None when it is past cancelling."""
-    statement = update(batches).where(
-        batches.c.id == batch_id,
-        batches.c.project_id == project_id,
-        batches.c.status.in_([status for status, ways in TRANSITIONS.items() if "cancelling" in ways]),
+    cancellable = [status for status, ways in TRANSITIONS.items() if "cancelling" in ways]
+    statement = (
+        update(batches)
+        .where(batches.c.id == batch_id, batches.c.project_id == project_id, batches.c.status.in_(cancellable))
+        .values(status="cancelling", cancelling_at=int(now))
+        .returning(*COLUMNS)
     )
-    return _returned(database, statement.values(status="cancelling", cancelling_at=int(now)))
+    return returned(database, statement, _read)
 
 
 def transition(
@@ -123,7 +124,7 @@ def transition(
         .returning(*COLUMNS)
     )
     with database.transaction() as connection:
-        moved = _batch(connection.execute(statement).mappings().first())
+        moved = first(connection, statement, _read)
         if moved is not None:
             for file in written:
                 connection.execute(insert(files).values(**write(file)))
@@ -190,15 +191,6 @@ def purge(database: Database, batch_id: str, *, now: float) -> None:
 
 def _held(batch_id: str, fence: int) -> tuple[ColumnElement[bool], ...]:
     return (batches.c.id == batch_id, batches.c.fence == fence, batches.c.finished_at.is_(None))
-
-
-def _returned(database: Database, statement: Update) -> Batch | None:
-    with database.transaction() as connection:
-        return _batch(connection.execute(statement.returning(*COLUMNS)).mappings().first())
-
-
-def _batch(row: RowMapping | None) -> Batch | None:
-    return None if row is None else _read(row)
 
 
 def _read(row: RowMapping) -> Batch:

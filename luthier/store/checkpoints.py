@@ -11,7 +11,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.models import TunedModel
 from luthier.store import events, jobs, models
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, page, reader, write
 from luthier.store.schema import checkpoints
 
 
@@ -38,12 +38,11 @@ def add(
 
 def list_page(database: Database, project_id: str, job_id: str, query: PageQuery) -> Page[Checkpoint]:
     """A job's checkpoints."""
-    with database.read() as connection:
-        rows, more = page(
-            connection,
-            checkpoints,
-            query,
-            selected=columns(checkpoints, Checkpoint),
-            owner=(checkpoints.c.job_id == job_id) & (checkpoints.c.project_id == project_id),
-        )
-    return Page([read(Checkpoint, row) for row in rows], more)
+    return page(
+        database,
+        checkpoints,
+        query,
+        reader(Checkpoint),
+        selected=columns(checkpoints, Checkpoint),
+        owner=(checkpoints.c.job_id == job_id) & (checkpoints.c.project_id == project_id),
+    )

@@ -199,6 +199,8 @@ def _translated() -> Iterator[None]:
         raise InvalidRequest(f"The database cannot keep this value: {error.orig}", code="invalid_value") from error
     except OverflowError as error:  # SQLite's driver, of a number beyond 64 bits
         raise InvalidRequest(f"A number of this request is too large: {error}", code="invalid_value") from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON's escapes can bring in
+        raise InvalidRequest(f"The database cannot keep this text: {error}", code="invalid_value") from error
     except (OperationalError, InterfaceError, InternalError) as error:  # the last: a server that only reads by now
         raise StoreAway(f"the database does not answer: {error.orig}; nothing was changed, try again") from error
     except PoolTimeout as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Update, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -16,7 +16,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import OutboxItem
 from luthier.store import outbox
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, first, found, page, read, reader, returned, write
 from luthier.store.schema import eval_items as items
 from luthier.store.schema import eval_runs as runs
 
@@ -32,16 +32,13 @@ def create(database: Database, run: EvalRun) -> None:
 
 def get(database: Database, project_id: str, eval_id: str, run_id: str) -> EvalRun | None:
     """The eval's run, unless another project's."""
-    with database.read() as connection:
-        return _run(connection.execute(select(*COLUMNS).where(*_own(project_id, eval_id, run_id))).mappings().first())
+    return found(database, select(*COLUMNS).where(*_own(project_id, eval_id, run_id)), _read)
 
 
 def list_page(database: Database, eval_id: str, query: PageQuery, status: RunStatus | None) -> Page[EvalRun]:
     """An eval's runs, of one status where it is given."""
     where = [] if status is None else [runs.c.status == status]
-    with database.read() as connection:
-        rows, more = page(connection, runs, query, selected=COLUMNS, owner=runs.c.eval_id == eval_id, where=where)
-    return Page([_read(row) for row in rows], more)
+    return page(database, runs, query, _read, selected=COLUMNS, owner=runs.c.eval_id == eval_id, where=where)
 
 
 def remove(database: Database, project_id: str, eval_id: str, run_id: str) -> bool:
@@ -57,9 +54,13 @@ def claim(database: Database, owner: str, *, now: float, lease_s: float) -> Eval
         if connection.scalar(select(runs.c.pk).where(*waiting).limit(1)) is None:
             return None
     free = select(runs.c.pk).where(*waiting).order_by(runs.c.pk).limit(1).with_for_update(skip_locked=True)
-    statement = update(runs).where(runs.c.pk == free.scalar_subquery())
-    held = {"lease_owner": owner, "lease_until": now + lease_s, "fence": runs.c.fence + 1}
-    return _returned(database, statement.values(status="in_progress", **held))
+    statement = (
+        update(runs)
+        .where(runs.c.pk == free.scalar_subquery())
+        .values(status="in_progress", lease_owner=owner, lease_until=now + lease_s, fence=runs.c.fence + 1)
+        .returning(*COLUMNS)
+    )
+    return returned(database, statement, _read)
 
 
 def heartbeat(database: Database, run: EvalRun, *, now: float, lease_s: float) -> bool:
@@ -115,17 +116,15 @@ def recorded(database: Database, run_id: str) -> set[int]:
 def get_item(database: Database, run_id: str, item_id: str) -> OutputItem | None:
     """One of a run's items."""
     statement = select(*ITEM_COLUMNS).where(items.c.id == item_id, items.c.run_id == run_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(OutputItem, row) if row else None
+    return found(database, statement, reader(OutputItem))
 
 
 def list_items(database: Database, run_id: str, query: PageQuery, status: ItemStatus | None) -> Page[OutputItem]:
     """A run's items, of one status where it is given."""
     where = [] if status is None else [items.c.status == status]
-    with database.read() as connection:
-        rows, more = page(connection, items, query, selected=ITEM_COLUMNS, owner=items.c.run_id == run_id, where=where)
-    return Page([read(OutputItem, row) for row in rows], more)
+    return page(
+        database, items, query, reader(OutputItem), selected=ITEM_COLUMNS, owner=items.c.run_id == run_id, where=where
+    )
 
 
 def _end(
@@ -141,7 +140,7 @@ def _end(
     values |= {"lease_owner": None, "lease_until": 0.0}
     with database.transaction() as connection:
         statement = update(runs).where(*where).values(**values).returning(*COLUMNS)
-        ended = _run(connection.execute(statement).mappings().first())
+        ended = first(connection, statement, _read)
         if ended is not None:
             outbox.insert_items(connection, told)
     return ended
@@ -153,15 +152,6 @@ def _own(project_id: str, eval_id: str, run_id: str) -> tuple[ColumnElement[bool
 
 def _held(run: EvalRun) -> tuple[ColumnElement[bool], ...]:
     return (runs.c.id == run.id, runs.c.fence == run.fence, runs.c.finished_at.is_(None))
-
-
-def _returned(database: Database, statement: Update) -> EvalRun | None:
-    with database.transaction() as connection:
-        return _run(connection.execute(statement.returning(*COLUMNS)).mappings().first())
-
-
-def _run(row: RowMapping | None) -> EvalRun | None:
-    return None if row is None else _read(row)
 
 
 def _read(row: RowMapping) -> EvalRun:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, select, update
 from luthier.core.evals import Eval
 from luthier.core.lists import Page, PageQuery
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, found, page, reader, returned, write
 from luthier.store.schema import evals
 
 COLUMNS = columns(evals, Eval)
@@ -24,9 +24,7 @@ def create(database: Database, made: Eval) -> None:
 def get(database: Database, project_id: str, eval_id: str) -> Eval | None:
     """The eval, unless another project's."""
     statement = select(*COLUMNS).where(evals.c.id == eval_id, evals.c.project_id == project_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(Eval, row) if row else None
+    return found(database, statement, reader(Eval))
 
 
 def list_page(
@@ -35,9 +33,7 @@ def list_page(
     """The project's evals, by when they were made or last changed."""
     owner = evals.c.project_id == project_id
     by = None if order_by == "created_at" else evals.c.updated_at
-    with database.read() as connection:
-        rows, more = page(connection, evals, query, selected=COLUMNS, owner=owner, sorted_by=by)
-    return Page([read(Eval, row) for row in rows], more)
+    return page(database, evals, query, reader(Eval), selected=COLUMNS, owner=owner, sorted_by=by)
 
 
 def change(
@@ -51,9 +47,7 @@ def change(
         .values(updated_at=now, **{key: value for key, value in given.items() if value is not None})
         .returning(*COLUMNS)
     )
-    with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(Eval, row) if row else None
+    return returned(database, statement, reader(Eval))
 
 
 def remove(database: Database, project_id: str, eval_id: str) -> bool:

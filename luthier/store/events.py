@@ -10,7 +10,7 @@ from luthier.core.ids import new_id
 from luthier.core.jobs import Job, JobEvent, NewEvent
 from luthier.core.lists import Page, PageQuery
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, page, reader, write
 from luthier.store.schema import job_events
 
 
@@ -38,12 +38,11 @@ def has(connection: Connection, job_id: str, key: str | None) -> bool:
 
 def list_page(database: Database, project_id: str, job_id: str, query: PageQuery) -> Page[JobEvent]:
     """What happened to a job."""
-    with database.read() as connection:
-        rows, more = page(
-            connection,
-            job_events,
-            query,
-            selected=columns(job_events, JobEvent),
-            owner=(job_events.c.job_id == job_id) & (job_events.c.project_id == project_id),
-        )
-    return Page([read(JobEvent, row) for row in rows], more)
+    return page(
+        database,
+        job_events,
+        query,
+        reader(JobEvent),
+        selected=columns(job_events, JobEvent),
+        owner=(job_events.c.job_id == job_id) & (job_events.c.project_id == project_id),
+    )

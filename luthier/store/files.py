@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, insert, select, update
 from luthier.core.files import FileObject
 from luthier.core.lists import Page, PageQuery
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, found, listed, page, reader, returned, write
 from luthier.store.schema import files
 
 
@@ -22,9 +22,7 @@ def get(database: Database, project_id: str, file_id: str) -> FileObject | None:
     statement = select(*columns(files, FileObject)).where(
         files.c.id == file_id, files.c.project_id == project_id, files.c.deleted_at.is_(None)
     )
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(FileObject, row) if row else None
+    return found(database, statement, reader(FileObject))
 
 
 def list_page(database: Database, project_id: str, query: PageQuery, *, purpose: str | None = None) -> Page[FileObject]:
@@ -32,16 +30,15 @@ def list_page(database: Database, project_id: str, query: PageQuery, *, purpose:
     where: list[ColumnElement[bool]] = [files.c.deleted_at.is_(None)]
     if purpose is not None:
         where.append(files.c.purpose == purpose)
-    with database.read() as connection:
-        rows, more = page(
-            connection,
-            files,
-            query,
-            selected=columns(files, FileObject),
-            owner=files.c.project_id == project_id,
-            where=where,
-        )
-    return Page([read(FileObject, row) for row in rows], more)
+    return page(
+        database,
+        files,
+        query,
+        reader(FileObject),
+        selected=columns(files, FileObject),
+        owner=files.c.project_id == project_id,
+        where=where,
+    )
 
 
 def delete(database: Database, project_id: str, file_id: str, *, now: int) -> FileObject | None:
@@ -52,9 +49,7 @@ def delete(database: Database, project_id: str, file_id: str, *, now: int) -> Fi
         .values(deleted_at=now)
         .returning(*columns(files, FileObject))
     )
-    with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(FileObject, row) if row else None
+    return returned(database, statement, reader(FileObject))
 
 
 def expire(database: Database, *, now: int) -> int:
@@ -72,8 +67,7 @@ def to_purge(database: Database, *, limit: int = 100) -> list[FileObject]:
         .order_by(files.c.deleted_at)
         .limit(limit)
     )
-    with database.read() as connection:
-        return [read(FileObject, row) for row in connection.execute(statement).mappings()]
+    return listed(database, statement, reader(FileObject))
 
 
 def purged(database: Database, file_id: str, *, now: int) -> None:

@@ -22,7 +22,7 @@ from luthier.core.quotes import Quote
 from luthier.core.states import FINAL, TRANSITIONS, JobStatus
 from luthier.store import events, models, outbox, queue
 from luthier.store.database import Database, Turn
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, first, found, page, read, returned, write
 from luthier.store.schema import job_metadata, jobs, projects
 
 COLUMNS = columns(jobs, Job)
@@ -53,9 +53,7 @@ def create(database: Database, job: Job, *, said: Sequence[NewEvent] = ()) -> Jo
 def get(database: Database, project_id: str, job_id: str) -> Job | None:
     """The job, unless another project's."""
     statement = select(*COLUMNS).where(jobs.c.id == job_id, jobs.c.project_id == project_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return _job(row) if row else None
+    return found(database, statement, _job)
 
 
 def list_page(
@@ -70,9 +68,7 @@ def list_page(
     owner = jobs.c.project_id == project_id
     where: list[ColumnElement[bool]] = [jobs.c.metadata.is_(None)] if plain else []
     if not metadata:
-        with database.read() as connection:
-            rows, more = page(connection, jobs, query, selected=COLUMNS, owner=owner, where=where)
-        return Page([_job(row) for row in rows], more)
+        return page(database, jobs, query, _job, selected=COLUMNS, owner=owner, where=where)
     # The first pair's index entries are walked in the list's order; the others are looked up per row.
     (key, value), *others = metadata.items()
     where += [job_metadata.c.project_id == project_id, job_metadata.c.key == key, job_metadata.c.value == value]
@@ -80,18 +76,17 @@ def list_page(
         also = job_metadata.alias()
         same = (also.c.project_id == project_id, also.c.key == key, also.c.value == value, also.c.job_pk == jobs.c.pk)
         where.append(exists().where(*same))
-    with database.read() as connection:
-        rows, more = page(
-            connection,
-            jobs,
-            query,
-            selected=COLUMNS,
-            owner=owner,
-            where=where,
-            source=job_metadata.join(jobs, jobs.c.pk == job_metadata.c.job_pk),
-            position=job_metadata.c.job_pk,
-        )
-    return Page([_job(row) for row in rows], more)
+    return page(
+        database,
+        jobs,
+        query,
+        _job,
+        selected=COLUMNS,
+        owner=owner,
+        where=where,
+        source=job_metadata.join(jobs, jobs.c.pk == job_metadata.c.job_pk),
+        position=job_metadata.c.job_pk,
+    )
 
 
 def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now: float, lease_s: float) -> Job | None:
@@ -110,8 +105,7 @@ def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now:
             .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1)
             .returning(*COLUMNS)
         )
-        row = connection.execute(statement).mappings().first()
-    return _job(row) if row else None
+        return first(connection, statement, _job)
 
 
 def tell_places(database: Database, *, now: float) -> None:
@@ -124,10 +118,10 @@ def tell_places(database: Database, *, now: float) -> None:
         for pk, told, place in news:
             same = (jobs.c.pk == pk, jobs.c.told_place.is_not_distinct_from(told), *queue.waiting(("queued",), now))
             statement = update(jobs).where(*same).values(told_place=place).returning(*COLUMNS)
-            row = connection.execute(statement).mappings().first()
-            if row is not None:
+            job = first(connection, statement, _job)
+            if job is not None:
                 said = NewEvent(None, f"Job is number {place} in the queue", data={"queue_position": place})
-                events.add(connection, _job(row), [said], now=int(now))
+                events.add(connection, job, [said], now=int(now))
 
 
 def heartbeat(database: Database, job_id: str, fence: int, *, now: float, lease_s: float) -> Job | None:
@@ -136,9 +130,7 @@ def heartbeat(database: Database, job_id: str, fence: int, *, now: float, lease_
     A job that comes back `paused` is still held: stop its trainer, move it to `queued` and `release` it.
     """
     statement = update(jobs).where(*_held(job_id, fence)).values(lease_until=now + lease_s).returning(*COLUMNS)
-    with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-    return _job(row) if row else None
+    return returned(database, statement, _job)
 
 
 def release(database: Database, job_id: str, fence: int) -> None:
@@ -177,10 +169,9 @@ def transition(
         .returning(*COLUMNS)
     )
     with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-        if row is None:
+        job = first(connection, statement, _job)
+        if job is None:
             return None
-        job = _job(row)
         if to_status == "running":
             connection.execute(update(projects).where(projects.c.id == job.project_id).values(served_at=now))
         events.add(connection, job, said, now=int(now))
@@ -266,10 +257,9 @@ def request_cancel(
         .returning(*COLUMNS)
     )
     with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-        if row is None:
+        job = first(connection, statement, _job)
+        if job is None:
             return None
-        job = _job(row)
         events.add(connection, job, said, now=int(now))
         outbox.insert_items(connection, outbox_items)
     return job
@@ -291,18 +281,16 @@ def set_paused(
         .returning(*COLUMNS)
     )
     with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-        if row is None:
+        job = first(connection, statement, _job)
+        if job is None:
             return None
-        job = _job(row)
         events.add(connection, job, said, now=int(now))
     return job
 
 
 def hold(connection: Connection, job_id: str, fence: int) -> Job | None:
     """Lock the job's row until the transaction ends. None: it is no longer ours."""
-    row = connection.execute(select(*COLUMNS).where(*_held(job_id, fence)).with_for_update()).mappings().first()
-    return _job(row) if row else None
+    return first(connection, select(*COLUMNS).where(*_held(job_id, fence)).with_for_update(), _job)
 
 
 def _index_metadata(connection: Connection, project_id: str, pk: int, metadata: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from luthier.core.projects import ApiKey, AuditEntry, Project
 from luthier.store import audit
 from luthier.store import projects as project_rows
 from luthier.store.database import Database, Turn
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, found, page, read, write
 from luthier.store.schema import api_keys, projects
 
 COLUMNS = columns(api_keys, ApiKey)
@@ -66,9 +66,7 @@ def list_admin_page(database: Database, organization_id: str, query: PageQuery) 
 def get(database: Database, organization_id: str, key_id: str) -> ApiKey | None:
     """The organisation's key, unless it was revoked."""
     statement = select(*COLUMNS).where(api_keys.c.id == key_id, _of(organization_id), api_keys.c.revoked_at.is_(None))
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return _key(row) if row else None
+    return found(database, statement, _key)
 
 
 def revoke(database: Database, key_id: str, entry: AuditEntry) -> bool:
@@ -92,11 +90,7 @@ def _of(organization_id: str) -> ColumnElement[bool]:
 
 
 def _page(database: Database, query: PageQuery, owner: ColumnElement[bool]) -> Page[ApiKey]:
-    with database.read() as connection:
-        rows, more = page(
-            connection, api_keys, query, selected=COLUMNS, owner=owner, where=[api_keys.c.revoked_at.is_(None)]
-        )
-    return Page([_key(row) for row in rows], more)
+    return page(database, api_keys, query, _key, selected=COLUMNS, owner=owner, where=[api_keys.c.revoked_at.is_(None)])
 
 
 def _key(row: RowMapping) -> ApiKey:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, exists, insert, or_, select, update
 
 from luthier.core.models import TunedModel
 from luthier.store.database import Database
-from luthier.store.rows import columns, read, write
+from luthier.store.rows import columns, found, listed, reader, returned, write
 from luthier.store.schema import checkpoint_permissions, models, projects
 
 COLUMNS = columns(models, TunedModel)
@@ -27,9 +27,7 @@ def find(database: Database, name: str, project_id: str) -> TunedModel | None:
     )
     mine = or_(models.c.project_id == project_id, granted)
     statement = select(*COLUMNS).where(models.c.name == name, models.c.deleted_at.is_(None), mine)
-    with database.read() as connection:
-        found = connection.execute(statement).mappings().first()
-    return read(TunedModel, found) if found else None
+    return found(database, statement, reader(TunedModel))
 
 
 def find_in_organization(database: Database, name: str, organization_id: str) -> TunedModel | None:
@@ -38,9 +36,7 @@ def find_in_organization(database: Database, name: str, organization_id: str) ->
     statement = select(*COLUMNS).where(
         models.c.name == name, models.c.deleted_at.is_(None), models.c.project_id.in_(theirs)
     )
-    with database.read() as connection:
-        found = connection.execute(statement).mappings().first()
-    return read(TunedModel, found) if found else None
+    return found(database, statement, reader(TunedModel))
 
 
 def is_taken(database: Database, name: str) -> bool:
@@ -54,8 +50,7 @@ def list_all(database: Database, project_id: str) -> list[TunedModel]:
     statement = (
         select(*COLUMNS).where(models.c.project_id == project_id, models.c.deleted_at.is_(None)).order_by(models.c.pk)
     )
-    with database.read() as connection:
-        return [read(TunedModel, row) for row in connection.execute(statement).mappings()]
+    return listed(database, statement, reader(TunedModel))
 
 
 def delete(database: Database, project_id: str, name: str, *, now: int) -> TunedModel | None:
@@ -66,6 +61,4 @@ def delete(database: Database, project_id: str, name: str, *, now: int) -> Tuned
         .values(deleted_at=now)
         .returning(*COLUMNS)
     )
-    with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(TunedModel, row) if row else None
+    return returned(database, statement, reader(TunedModel))

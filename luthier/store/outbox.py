@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import Delivery, Kind, OutboxItem
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, found, page, read, reader, write
 from luthier.store.schema import outbox
 
 COLUMNS = columns(outbox, Delivery)
@@ -82,17 +82,15 @@ def give_up(database: Database, item_id: str, *, now: float, error: str) -> None
 def webhook(database: Database, project_id: str, item_id: str) -> Delivery | None:
     """A webhook on its way, or at its end, unless another project's."""
     statement = select(*COLUMNS).where(*_webhooks(project_id), outbox.c.id == item_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(Delivery, row) if row else None
+    return found(database, statement, reader(Delivery))
 
 
 def list_webhooks(database: Database, project_id: str, query: PageQuery, endpoint_id: str | None) -> Page[Delivery]:
     """The project's webhooks; those to one endpoint where it is given."""
     where = [] if endpoint_id is None else [outbox.c.payload["endpoint_id"].as_string() == endpoint_id]
-    with database.read() as connection:
-        rows, more = page(connection, outbox, query, selected=COLUMNS, owner=and_(*_webhooks(project_id)), where=where)
-    return Page([read(Delivery, row) for row in rows], more)
+    return page(
+        database, outbox, query, reader(Delivery), selected=COLUMNS, owner=and_(*_webhooks(project_id)), where=where
+    )
 
 
 def send_again(database: Database, item_id: str, *, now: float) -> None:

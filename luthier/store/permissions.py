@@ -12,7 +12,7 @@ from luthier.core.models import Permission
 from luthier.core.projects import AuditEntry
 from luthier.store import audit
 from luthier.store.database import Database, Turn
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, first, page, reader, write
 from luthier.store.schema import checkpoint_permissions, projects
 
 COLUMNS = columns(checkpoint_permissions, Permission)
@@ -31,11 +31,11 @@ def create(database: Database, permissions: Sequence[Permission], entries: Seque
                 checkpoint_permissions.c.checkpoint == permission.checkpoint,
                 checkpoint_permissions.c.project_id == permission.project_id,
             )
-            row = connection.execute(standing).mappings().first()
-            if row is None:
+            granted_before = first(connection, standing, reader(Permission))
+            if granted_before is None:
                 connection.execute(insert(checkpoint_permissions).values(**write(permission)))
                 audit.add(connection, entry)
-            granted.append(read(Permission, row) if row else permission)
+            granted.append(granted_before or permission)
     return granted
 
 
@@ -57,16 +57,15 @@ def list_page(
 ) -> Page[Permission]:
     """Who may call the owner's checkpoint."""
     table = checkpoint_permissions
-    with database.read() as connection:
-        rows, more = page(
-            connection,
-            table,
-            query,
-            selected=COLUMNS,
-            owner=(table.c.owner_project_id == owner_project_id) & (table.c.checkpoint == checkpoint),
-            where=[table.c.project_id == project_id] if project_id is not None else [],
-        )
-    return Page([read(Permission, row) for row in rows], more)
+    return page(
+        database,
+        table,
+        query,
+        reader(Permission),
+        selected=COLUMNS,
+        owner=(table.c.owner_project_id == owner_project_id) & (table.c.checkpoint == checkpoint),
+        where=[table.c.project_id == project_id] if project_id is not None else [],
+    )
 
 
 def delete(database: Database, owner_project_id: str, checkpoint: str, permission_id: str, entry: AuditEntry) -> bool:

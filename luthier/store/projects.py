@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -10,7 +11,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import AuditEntry, Project
 from luthier.store import audit
 from luthier.store.database import Database, Turn
-from luthier.store.rows import page, read, write
+from luthier.store.rows import first, found, page, reader, write
 from luthier.store.schema import organizations, projects
 
 SOURCE = projects.join(organizations, organizations.c.id == projects.c.organization_id)
@@ -28,14 +29,13 @@ def create_first(database: Database, project: Project, *, name: str) -> Project:
     """The first project, with its organisation, called `name` from now on: `project` when there was none."""
     with database.transaction() as connection:
         database.one_at_a_time(connection, Turn.FIRST_PROJECT)  # two servers may start at once
-        first = connection.execute(select(*COLUMNS).select_from(SOURCE).order_by(projects.c.pk).limit(1))
-        row = first.mappings().first()
-        if row is not None:
-            found = read(Project, {**row, "organization": name})
+        oldest = select(*COLUMNS).select_from(SOURCE).order_by(projects.c.pk).limit(1)
+        there = first(connection, oldest, reader(Project))
+        if there is not None:
             connection.execute(
-                update(organizations).where(organizations.c.id == found.organization_id).values(name=name)
+                update(organizations).where(organizations.c.id == there.organization_id).values(name=name)
             )
-            return found
+            return replace(there, organization=name)
         organization = {"id": project.organization_id, "name": name, "created_at": project.created_at}
         connection.execute(insert(organizations).values(organization))
         connection.execute(insert(projects).values(_row(project)))
@@ -56,24 +56,21 @@ def get(database: Database, organization_id: str, project_id: str) -> Project | 
         .select_from(SOURCE)
         .where(projects.c.id == project_id, projects.c.organization_id == organization_id)
     )
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(Project, row) if row else None
+    return found(database, statement, reader(Project))
 
 
 def list_page(database: Database, organization_id: str, query: PageQuery, *, archived: bool) -> Page[Project]:
     """The organisation's projects; those that are archived only if asked for."""
-    with database.read() as connection:
-        rows, more = page(
-            connection,
-            projects,
-            query,
-            selected=COLUMNS,
-            owner=projects.c.organization_id == organization_id,
-            where=[] if archived else [projects.c.archived_at.is_(None)],
-            source=SOURCE,
-        )
-    return Page([read(Project, row) for row in rows], more)
+    return page(
+        database,
+        projects,
+        query,
+        reader(Project),
+        selected=COLUMNS,
+        owner=projects.c.organization_id == organization_id,
+        where=[] if archived else [projects.c.archived_at.is_(None)],
+        source=SOURCE,
+    )
 
 
 def change(database: Database, project: Project, entry: AuditEntry, **values: str | int) -> None:

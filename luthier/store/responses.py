@@ -11,7 +11,7 @@ from luthier.core.outbox import OutboxItem
 from luthier.core.responses import FINAL, ResponseStatus, StoredResponse
 from luthier.store import outbox, rows
 from luthier.store.database import Database
-from luthier.store.rows import columns, read, write
+from luthier.store.rows import columns, found, read, reader, write
 from luthier.store.schema import RUNNING, responses
 
 COLUMNS = columns(responses, StoredResponse)
@@ -26,15 +26,13 @@ def add(database: Database, response: StoredResponse, *, lease_until: float = 0.
 def get(database: Database, project_id: str, response_id: str) -> StoredResponse | None:
     """The response, unless another project's."""
     statement = select(*COLUMNS).where(responses.c.id == response_id, responses.c.project_id == project_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(StoredResponse, row) if row else None
+    return found(database, statement, reader(StoredResponse))
 
 
 def each(database: Database, project_id: str, *, until: int) -> Iterator[tuple[int, StoredResponse]]:
     """The project's responses up to a time, oldest first, each with a number that stays its own."""
     where = [responses.c.project_id == project_id, responses.c.created_at <= until]
-    for row in rows.each(database.read, responses, selected=COLUMNS, where=where):
+    for row in rows.each(database, responses, selected=COLUMNS, where=where):
         yield row["pk"], read(StoredResponse, row)
 
 

@@ -1,21 +1,27 @@
-"""Rows to frozen values, and pages of them. Knows tables by their columns only."""
+"""Rows to frozen values, and pages of them. Knows tables by their columns only.
+
+A `Made` makes a value of a row: `reader` of most classes, a function of one's own where a field is not as its column.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, FromClause, RowMapping, Table, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, RowMapping, Table, select, tuple_
 
 from luthier.core.errors import InvalidRequest
-from luthier.core.lists import PageQuery
+from luthier.core.lists import Page, PageQuery
+from luthier.store.database import Database
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+V = TypeVar("V")
+Made = Callable[[RowMapping], V]
 ROWS_AT_ONCE: Final = 200
 
 
@@ -29,13 +35,42 @@ def read(value: type[T], row: Mapping[Any, Any]) -> T:
     return value(**{field.name: row[field.name] for field in fields(value)})
 
 
+def reader(value: type[T]) -> Made[T]:
+    """What reads values of this class."""
+    return partial(read, value)
+
+
 def write(value: DataclassInstance) -> dict[str, Any]:
     """The value as an insert's parameters."""
     return asdict(value)
 
 
+def first(connection: Connection, statement: Executable, made: Made[V]) -> V | None:
+    """The first row that a statement gives inside a transaction."""
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else made(row)
+
+
+def found(database: Database, statement: Executable, made: Made[V]) -> V | None:
+    """The first row of a query."""
+    with database.read() as connection:
+        return first(connection, statement, made)
+
+
+def listed(database: Database, statement: Executable, made: Made[V]) -> list[V]:
+    """All rows of a query."""
+    with database.read() as connection:
+        return [made(row) for row in connection.execute(statement).mappings()]
+
+
+def returned(database: Database, statement: Executable, made: Made[V]) -> V | None:
+    """The row that a change gives back, committed; None when it changed none."""
+    with database.transaction() as connection:
+        return first(connection, statement, made)
+
+
 def each(
-    connect: Callable[[], AbstractContextManager[Connection]],
+    database: Database,
     table: Table,
     *,
     selected: Sequence[ColumnElement[Any]],
@@ -45,7 +80,7 @@ def each(
     last = 0
     while True:
         statement = select(table.c.pk, *selected).where(table.c.pk > last, *where).order_by(table.c.pk)
-        with connect() as connection:
+        with database.read() as connection:
             rows = connection.execute(statement.limit(ROWS_AT_ONCE)).mappings().all()
         yield from rows
         if len(rows) < ROWS_AT_ONCE:
@@ -54,9 +89,10 @@ def each(
 
 
 def page(
-    connection: Connection,
+    database: Database,
     table: Table,
     query: PageQuery,
+    made: Made[V],
     *,
     selected: Sequence[ColumnElement[Any]],
     owner: ColumnElement[bool],
@@ -64,8 +100,8 @@ def page(
     source: FromClause | None = None,
     position: ColumnElement[int] | None = None,
     sorted_by: ColumnElement[Any] | None = None,
-) -> tuple[list[RowMapping], bool]:
-    """One page's rows, and whether another follows. `owner` limits what the cursor may name; `where` filters.
+) -> Page[V]:
+    """One page. `owner` limits what the cursor may name; `where` filters.
 
     `source` and `position` walk another index than the table's own: a join with the table's `pk` under another name.
     `sorted_by` is a column that rows are listed by, those with the same value by their age.
@@ -74,16 +110,17 @@ def page(
     position = table.c.pk if position is None else position
     keys = [position] if sorted_by is None else [sorted_by, position]
     statement = select(*selected).select_from(source if source is not None else table).where(owner, *where)
-    if query.after is not None:
-        named = [table.c.pk] if sorted_by is None else [sorted_by, table.c.pk]
-        cursor = connection.execute(select(*named).where(table.c.id == query.after, owner)).first()
-        if cursor is None:
-            raise InvalidRequest(
-                f"No object with id '{query.after}' to continue after.", code="invalid_value", param="after"
-            )
-        here, there = tuple_(*keys), tuple_(*cursor)
-        statement = statement.where(here > there if query.order == "asc" else here < there)
     order = [key.asc() if query.order == "asc" else key.desc() for key in keys]
     statement = statement.order_by(*order).limit(query.limit + 1)
-    rows = list(connection.execute(statement).mappings())
-    return rows[: query.limit], len(rows) > query.limit
+    with database.read() as connection:
+        if query.after is not None:
+            named = [table.c.pk] if sorted_by is None else [sorted_by, table.c.pk]
+            cursor = connection.execute(select(*named).where(table.c.id == query.after, owner)).first()
+            if cursor is None:
+                raise InvalidRequest(
+                    f"No object with id '{query.after}' to continue after.", code="invalid_value", param="after"
+                )
+            here, there = tuple_(*keys), tuple_(*cursor)
+            statement = statement.where(here > there if query.order == "asc" else here < there)
+        rows = connection.execute(statement).mappings().all()
+    return Page([made(row) for row in rows[: query.limit]], len(rows) > query.limit)

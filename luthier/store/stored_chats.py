@@ -11,7 +11,7 @@ from luthier.core.chats import StoredChat
 from luthier.core.lists import Page, PageQuery
 from luthier.store import rows
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, found, page, read, reader, write
 from luthier.store.schema import chat_completion_metadata as pairs
 from luthier.store.schema import chat_completions as chats
 
@@ -28,9 +28,7 @@ def add(database: Database, chat: StoredChat) -> None:
 def get(database: Database, project_id: str, chat_id: str) -> StoredChat | None:
     """The chat, unless another project's."""
     statement = select(*COLUMNS).where(chats.c.id == chat_id, chats.c.project_id == project_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(StoredChat, row) if row else None
+    return found(database, statement, reader(StoredChat))
 
 
 def list_page(
@@ -43,15 +41,13 @@ def list_page(
         pair = pairs.alias()
         same = (pair.c.project_id == project_id, pair.c.key == key, pair.c.value == value)
         where.append(exists().where(*same, pair.c.chat_completion_pk == chats.c.pk))
-    with database.read() as connection:
-        found, more = page(connection, chats, query, selected=COLUMNS, owner=owner, where=where)
-    return Page([read(StoredChat, row) for row in found], more)
+    return page(database, chats, query, reader(StoredChat), selected=COLUMNS, owner=owner, where=where)
 
 
 def each(database: Database, project_id: str, *, until: int) -> Iterator[tuple[int, StoredChat]]:
     """The project's chats up to a time, oldest first, each with a number that stays its own."""
     where = [chats.c.project_id == project_id, chats.c.created_at <= until]
-    for row in rows.each(database.read, chats, selected=COLUMNS, where=where):
+    for row in rows.each(database, chats, selected=COLUMNS, where=where):
         yield row["pk"], read(StoredChat, row)
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from luthier.core.files import FileObject, Part, Upload, UploadStatus
 from luthier.store.database import Database
-from luthier.store.rows import columns, read, write
+from luthier.store.rows import columns, first, found, listed, reader, write
 from luthier.store.schema import files, upload_parts, uploads
 
 COLUMNS = columns(uploads, Upload)
@@ -21,9 +21,7 @@ def create(database: Database, upload: Upload) -> None:
 def get(database: Database, project_id: str, upload_id: str) -> Upload | None:
     """The upload, unless another project's."""
     statement = select(*COLUMNS).where(uploads.c.id == upload_id, uploads.c.project_id == project_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return read(Upload, row) if row else None
+    return found(database, statement, reader(Upload))
 
 
 def add_part(database: Database, part: Part) -> bool:
@@ -43,8 +41,7 @@ def parts(database: Database, upload_id: str) -> list[Part]:
     statement = (
         select(*columns(upload_parts, Part)).where(upload_parts.c.upload_id == upload_id).order_by(upload_parts.c.pk)
     )
-    with database.read() as connection:
-        return [read(Part, row) for row in connection.execute(statement).mappings()]
+    return listed(database, statement, reader(Part))
 
 
 def complete(database: Database, upload: Upload, file: FileObject) -> Upload | None:
@@ -65,8 +62,7 @@ def end(database: Database, upload_id: str, status: UploadStatus) -> Upload | No
 def overdue(database: Database, *, now: int) -> list[Upload]:
     """Pending uploads whose hour is over."""
     statement = select(*COLUMNS).where(uploads.c.status == "pending", uploads.c.expires_at <= now)
-    with database.read() as connection:
-        return [read(Upload, row) for row in connection.execute(statement).mappings()]
+    return listed(database, statement, reader(Upload))
 
 
 def ended_with_parts(database: Database) -> list[str]:
@@ -94,5 +90,4 @@ def _end(connection: Connection, upload_id: str, status: UploadStatus, file_id: 
         .values(status=status, file_id=file_id)
         .returning(*COLUMNS)
     )
-    row = connection.execute(statement).mappings().first()
-    return read(Upload, row) if row else None
+    return first(connection, statement, reader(Upload))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, TypedDict, Unpack
 
 from sqlalchemy import RowMapping, insert, select, update
@@ -11,7 +12,7 @@ from sqlalchemy import delete as delete_from
 from luthier.core.lists import Page, PageQuery
 from luthier.core.webhooks import WebhookEndpoint
 from luthier.store.database import Database
-from luthier.store.rows import columns, page, read, write
+from luthier.store.rows import columns, found, listed, page, read, returned, write
 from luthier.store.schema import webhook_endpoints as table
 
 COLUMNS = columns(table, WebhookEndpoint)
@@ -39,23 +40,20 @@ def create(database: Database, endpoint: WebhookEndpoint) -> None:
 def get(database: Database, project_id: str, endpoint_id: str) -> WebhookEndpoint | None:
     """The endpoint, unless another project's."""
     statement = select(*COLUMNS).where(table.c.id == endpoint_id, table.c.project_id == project_id)
-    with database.read() as connection:
-        row = connection.execute(statement).mappings().first()
-    return _read(database, row) if row else None
+    return found(database, statement, partial(_read, database))
 
 
 def list_page(database: Database, project_id: str, query: PageQuery) -> Page[WebhookEndpoint]:
     """The project's endpoints."""
-    with database.read() as connection:
-        rows, more = page(connection, table, query, selected=COLUMNS, owner=table.c.project_id == project_id)
-    return Page([_read(database, row) for row in rows], more)
+    return page(
+        database, table, query, partial(_read, database), selected=COLUMNS, owner=table.c.project_id == project_id
+    )
 
 
 def subscribed(database: Database, project_id: str, event_type: str) -> list[WebhookEndpoint]:
     """The project's endpoints that want an event. Projects have few endpoints: they are looked through."""
-    with database.read() as connection:
-        rows = connection.execute(select(*COLUMNS).where(table.c.project_id == project_id).order_by(table.c.pk))
-        endpoints = [_read(database, row) for row in rows.mappings()]
+    statement = select(*COLUMNS).where(table.c.project_id == project_id).order_by(table.c.pk)
+    endpoints = listed(database, statement, partial(_read, database))
     return [endpoint for endpoint in endpoints if event_type in endpoint.event_types]
 
 
@@ -69,9 +67,7 @@ def change(
         .values(**_hidden(database, changes))
         .returning(*COLUMNS)
     )
-    with database.transaction() as connection:
-        row = connection.execute(statement).mappings().first()
-    return _read(database, row) if row else None
+    return returned(database, statement, partial(_read, database))
 
 
 def delete(database: Database, project_id: str, endpoint_id: str) -> bool:

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import resource
 import sys
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 
 from luthier.core import machine
+
+_NO_MEMORY: Final = (  # what says so in its words alone
+    "can't allocate memory",  # torch's allocator on CPUs
+    "std::bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+)
 
 
 def find_device() -> torch.device:
@@ -45,5 +52,5 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that the device has no memory left; the CPU's allocator says so in words alone."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """Whether an error says that the device has no memory left."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _NO_MEMORY)

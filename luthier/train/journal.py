@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -43,6 +43,21 @@ class Fence:
             raise FencedOff(f"claim {newest} is newer than {self._number}")
 
 
+@dataclass(frozen=True)
+class Halving:
+    """From a step on, or from the measuring at its end on, so many tokens are held at once."""
+
+    step: int
+    measuring: bool
+    token_budget: int
+
+    @staticmethod
+    def of(event: RunEvent) -> Halving | None:
+        """What an event tells of."""
+        tokens = event.data.get("token_budget")
+        return Halving(event.step, event.data.get("measuring") is True, tokens) if isinstance(tokens, int) else None
+
+
 class Journal:
     """`events.jsonl` and `metrics.csv` of a run that has come to `step`.
 
@@ -54,7 +69,12 @@ class Journal:
         self._fence = fence
         fence.check()
         _drop_torn_line(run.events)
-        self._said = {(event.kind, event.step) for event, _ in run.read_events()}
+        self._said: set[tuple[EventKind, int]] = set()
+        self.halvings: Final[list[Halving]] = []
+        for event, _ in run.read_events():
+            self._said.add((event.kind, event.step))
+            if halving := Halving.of(event):
+                self.halvings.append(halving)
         _cut_metrics(run.metrics, step)
         self._events = run.events.open("ab")
         self._metrics = run.metrics.open("ab")
@@ -67,6 +87,19 @@ class Journal:
         self._said.add((kind, step))
         self._events.write(_line(kind, step, data))
         self._events.flush()
+
+    @property
+    def next_step(self) -> int:
+        """The first step that was never done; 0: what comes before the first was not either."""
+        done = [step for kind, step in self._said if kind == "metrics"]
+        return max(done) + 1 if done else int(("quote", 0) in self._said)
+
+    def halve(self, halving: Halving, message: str) -> None:
+        """Tell of a halving, durably: a run that goes on must halve at the same place."""
+        data: JsonObject = {"message": message, "token_budget": halving.token_budget, "measuring": halving.measuring}
+        self.say("warning", halving.step, data)
+        self.sync()
+        self.halvings.append(halving)
 
     def add_metrics(self, step: int, metrics: JsonObject) -> None:
         """Add a step's metrics to both files."""

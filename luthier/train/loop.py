@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,17 +17,18 @@ from luthier.core.errors import JobFailed
 from luthier.core.json import JsonObject
 from luthier.core.run import Hyperparameters, Method, RunFolder, RunSpec
 from luthier.data.base_folder import BaseFolder
-from luthier.data.chats import DataFile
-from luthier.data.receipt import check, read_receipt
+from luthier.data.chats import DataFile, Which
+from luthier.data.receipt import check
 from luthier.data.rows import Rows
+from luthier.train.budget import Budget
 from luthier.train.checkpoints import Checkpoints, Progress
-from luthier.train.dataset import Dataset, Sample, batches
-from luthier.train.device import is_out_of_memory, peak_bytes
+from luthier.train.dataset import Batches, Dataset, Sample, batches, read_kept
+from luthier.train.device import peak_bytes
 from luthier.train.dpo import Dpo
 from luthier.train.journal import Fence, Journal
 from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
-from luthier.train.policy import MIN_BUDGET, Policy, load_policy, require_memory
+from luthier.train.policy import Policy, load_policy, require_memory
 from luthier.train.probe import PROBES, passes, write_probe
 from luthier.train.quote import row_seconds, steps_seconds, validation_seconds
 from luthier.train.supervised import supervised
@@ -41,14 +44,15 @@ OBJECTIVES: Final[dict[Method, Callable[[Hyperparameters], Objective]]] = {
 }
 
 
-def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
+def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve: bool = False) -> bool:
     """Train until the adapter stands, or until asked to stop; whether it stands.
 
+    `halve`: the system killed the last trainer for its memory, so fewer tokens are held at once.
     Errors: `JobFailed` for data or hyperparameters that end the run, `FencedOff` when the run is another's.
     """
     spec = run.read_spec()
     base = BaseFolder(Path(spec.base_dir))
-    rows = Rows(base, spec.context_tokens)
+    rows = Rows(base, spec.context_tokens, date.fromisoformat(spec.today) if spec.today else date.today())
     data = _training_data(run, spec, base, rows)
     validation = _validation_data(run, spec, rows)
     objective = OBJECTIVES[spec.method](spec.hyperparameters)
@@ -64,6 +68,9 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
     policy.token_budget = progress.token_budget or policy.token_budget
     peak = policy.matmul_peak()
     with Journal(run, fence, progress.step) as journal:
+        budget = Budget(policy, journal)
+        if halve:
+            budget.halve_ahead()
         journal.say(
             "started",
             0,
@@ -77,21 +84,22 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
         if progress.epoch_end:  # killed after the checkpoint stood and before it was told
             journal.say("checkpoint", progress.step, progress.metrics)
         if not progress.step:
-            journal.say("quote", 0, _quote(policy, objective, data, validation, spec, journal))
-        order: list[list[int]] = []
+            journal.say("quote", 0, _quote(policy, objective, data, validation, spec, budget))
+        order: Batches | None = None
         saved_at, save_s = time.monotonic(), 0.0
         begun = saved_at - progress.seconds
         for step in range(progress.step + 1, total + 1):
             started = time.monotonic()
             epoch, place = divmod(step - 1, steps_per_epoch)
-            if place == 0 or not order:
+            if place == 0 or order is None:
                 order = batches(len(data), size, seed=spec.seed, epoch=epoch)
             samples = data.read(order[place])
             multiplied = policy.flops
-            measured = _learn(policy, objective, samples, step, journal)
+            measured = budget.fit(partial(objective, policy, samples, learn=True), step)
             norm = optimiser.step(step)
             if not (math.isfinite(measured.loss) and math.isfinite(norm)):
-                raise _not_finite(step, policy, objective, samples)
+                look = partial(_not_finite, policy, objective, samples, step, "training")
+                raise budget.fit(look, step, measuring=True)
             epoch_end = place + 1 == steps_per_epoch
             seen, computed = (
                 progress.tokens_seen + measured.tokens_seen,
@@ -110,7 +118,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
                 "matmul_share": (policy.flops - multiplied) / elapsed_s / peak,
             }
             if validation is not None:
-                metrics |= _validate(policy, objective, validation, step, size, whole=epoch_end)
+                measure = partial(_validate, policy, objective, validation, step, size, whole=epoch_end)
+                metrics |= budget.fit(measure, step, measuring=True)
             seconds = time.monotonic() - begun
             progress = Progress(step, seen, computed, metrics, epoch_end, policy.token_budget, seconds)
             journal.add_metrics(step, metrics)
@@ -145,13 +154,13 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool]) -> bool:
 
 
 def _quote(
-    policy: Policy, objective: Objective, data: Dataset, validation: Dataset | None, spec: RunSpec, journal: Journal
+    policy: Policy, objective: Objective, data: Dataset, validation: Dataset | None, spec: RunSpec, budget: Budget
 ) -> JsonObject:
     """What is to come, measured: seconds from here to the adapter, and the most memory that they take."""
     numbers = spec.hyperparameters
 
     def learn(samples: Sequence[Sample]) -> None:
-        _learn(policy, objective, samples, 0, journal)
+        budget.fit(partial(objective, policy, samples, learn=True), 0)
         policy.adapter.gradient.zero_()
 
     seconds = steps_seconds(data, spec, learn)
@@ -159,50 +168,23 @@ def _quote(
         steps = math.ceil(len(data) / numbers.batch_size) * numbers.n_epochs
         parts = (1 + steps // VALIDATE_EVERY) * min(numbers.batch_size, len(validation))
         group = validation.read(range(min(VALIDATION_GROUP, len(validation))))
-        seconds += validation_seconds(policy, objective, group, parts + numbers.n_epochs * len(validation))
+        count = parts + numbers.n_epochs * len(validation)
+        seconds += budget.fit(partial(validation_seconds, policy, objective, group, count), 0)
     probed = validation or data
     each_s = row_seconds(policy, probed.read(range(min(PROBES, len(probed)))))
-    flat = policy.adapter.flat
     return {
         "seconds": seconds + each_s * passes(policy),
         "row_seconds": each_s,
-        "peak_memory_bytes": peak_bytes(flat.device) + 2 * flat.nbytes,  # the optimiser's moments come with a step
+        "peak_memory_bytes": peak_bytes(policy.adapter.flat.device),
         "trained_tokens": int(data.tokens.sum()) * numbers.n_epochs,
     }
-
-
-def _learn(policy: Policy, objective: Objective, samples: Sequence[Sample], step: int, journal: Journal) -> Measured:
-    """Measure and learn. Where memory runs out, again with half as many tokens at once, which is told.
-
-    Errors: `JobFailed` when there is no memory for the fewest.
-    """
-    while True:
-        try:
-            return objective(policy, samples, learn=True)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            policy.adapter.gradient.zero_()
-        if policy.token_budget <= MIN_BUDGET:
-            raise JobFailed(
-                f"A step does not fit into memory, with {MIN_BUDGET} tokens at once or one example. "
-                "Shorter examples or a smaller base model would.",
-                code="server_error",
-            )
-        policy.token_budget = max(MIN_BUDGET, policy.token_budget // 2)
-        journal.say(
-            "warning",
-            step,
-            {"message": f"Memory ran out; training goes on with {policy.token_budget:,} tokens at once."},
-        )
 
 
 def _training_data(run: RunFolder, spec: RunSpec, base: BaseFolder, rows: Rows) -> Dataset:
     file = DataFile(run.training)
     if not run.receipt.exists():
-        check(file, base, spec.method, spec.context_tokens, receipt=run.receipt)
-    kept = {line.line: line.tokens for line in read_receipt(run.receipt) if not line.dropped}
-    return Dataset(file, rows, spec.method, kept)
+        check(file, base, spec.method, spec.context_tokens, today=rows.today, receipt=run.receipt)
+    return Dataset(file, rows, spec.method, read_kept(run.receipt))
 
 
 def _validation_data(run: RunFolder, spec: RunSpec, rows: Rows) -> Dataset | None:
@@ -210,29 +192,39 @@ def _validation_data(run: RunFolder, spec: RunSpec, rows: Rows) -> Dataset | Non
 
 
 def _validate(policy: Policy, objective: Objective, data: Dataset, step: int, size: int, *, whole: bool) -> JsonObject:
-    """OpenAI's validation metrics: of a batch that moves through the file, and of all of it when `whole`."""
+    """OpenAI's validation metrics: of a batch that moves through the file, and of all of it when `whole`.
+
+    Errors: `JobFailed` naming the lines whose loss is not finite.
+    """
+
+    def measured(numbers: Iterable[int]) -> Measured:
+        samples = data.read(numbers)
+        found = objective(policy, samples, learn=False)
+        if not math.isfinite(found.loss_sum):
+            raise _not_finite(policy, objective, samples, step, "validation")
+        return found
+
     found: JsonObject = {}
     if step == 1 or step % VALIDATE_EVERY == 0:
         first = step // VALIDATE_EVERY * size
-        part = objective(policy, data.read([(first + i) % len(data) for i in range(min(size, len(data)))]), learn=False)
+        part = measured((first + i) % len(data) for i in range(min(size, len(data))))
         if part.weight:
             found = {"valid_loss": part.loss, "valid_mean_token_accuracy": part.accuracy}
     if whole:
         full = Measured()
         for start in range(0, len(data), VALIDATION_GROUP):
-            numbers = range(start, min(start + VALIDATION_GROUP, len(data)))
-            full += objective(policy, data.read(numbers), learn=False)
+            full += measured(range(start, min(start + VALIDATION_GROUP, len(data))))
         found |= {"full_valid_loss": full.loss, "full_valid_mean_token_accuracy": full.accuracy}
     return found
 
 
-def _not_finite(step: int, policy: Policy, objective: Objective, samples: list[Sample]) -> JobFailed:
-    """Name the lines whose own loss is not finite, or else all of the step's."""
+def _not_finite(policy: Policy, objective: Objective, samples: Sequence[Sample], step: int, which: Which) -> JobFailed:
+    """Name the lines whose own loss is not finite, or else all of the samples."""
     broken = [s for s in samples if not math.isfinite(objective(policy, [s], learn=False).loss)]
     lines = ", ".join(str(sample.line) for sample in broken or samples)
     return JobFailed(
-        f"The loss of step {step} is not a finite number; line {lines} of the training file caused it. "
-        "A lower learning_rate_multiplier may help.",
+        f"The {'validation ' * (which == 'validation')}loss of step {step} is not a finite number; line {lines} of the "
+        f"{which} file caused it. A lower learning_rate_multiplier may help.",
         code="server_error",
-        param="training_file",
+        param=f"{which}_file",
     )

@@ -15,6 +15,7 @@ WARM_UP: Final = 0.06  # of all steps
 HOLD: Final = 0.5  # from the warm-up to here the rate stays at its height
 BETAS: Final = (0.9, 0.99)  # a second moment over the last hundred steps: small runs have not more
 B_RATE: Final = 4.0  # B starts at zero and learns faster than A (LoRA+, arXiv 2402.12354)
+_MOMENTS: Final = ("exp_avg", "exp_avg_sq")
 
 
 class Optimiser:
@@ -30,6 +31,11 @@ class Optimiser:
         self._warm_up = max(1, math.ceil(WARM_UP * total_steps))
         groups = [{"params": [adapter.flat_a]}, {"params": [adapter.flat_b]}]
         self._adam = torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True)
+        # AdamW would make its moments in its first step, which could not be made again if memory ran out within.
+        nothing = {
+            f"{m}_{factor}": torch.zeros_like(flat) for factor, flat in self._factors().items() for m in _MOMENTS
+        }
+        self.load(nothing, 0)
 
     def step(self, step: int) -> float:
         """Update the weights from their gradients, for the `step`th time from 1; the gradient's norm before its bound.
@@ -53,7 +59,7 @@ class Optimiser:
         return {
             f"{moment}_{factor}": self._adam.state[flat][moment]
             for factor, flat in self._factors().items()
-            for moment in ("exp_avg", "exp_avg_sq")
+            for moment in _MOMENTS
         }
 
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
@@ -61,7 +67,7 @@ class Optimiser:
         for factor, flat in self._factors().items():
             self._adam.state[flat] = {
                 "step": torch.tensor(float(step), device=flat.device),
-                **{moment: tensors[f"{moment}_{factor}"].to(flat.device) for moment in ("exp_avg", "exp_avg_sq")},
+                **{moment: tensors[f"{moment}_{factor}"].to(flat.device) for moment in _MOMENTS},
             }
 
     def _factors(self) -> dict[str, Tensor]:

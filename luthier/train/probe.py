@@ -1,6 +1,6 @@
 """What a model in training thinks of a few rows, for the server to hold the served model against. Knows no engine.
 
-template        the chat template that the rows were rendered with
+template        the chat template that the rows were rendered with, and `today`, the date that it was to tell
 rows            of each: `body` (the request; null for a plain text), `prompt_ids` and their `prompt_texts`, the
                 first `answer_ids` and how many there are in all, the `end` token of the answer, and for each
                 position from the answer's first on the likeliest token that is text by itself, as
@@ -61,7 +61,9 @@ def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Exampl
                 "base": base,
             }
         )
-    write_atomic(path, json.dumps({"template": template, "rows": probes, "modules": modules}).encode())
+    today = rows.today.isoformat() if rows.today else None
+    probe: JsonObject = {"template": template, "today": today, "rows": probes, "modules": modules}
+    write_atomic(path, json.dumps(probe).encode())
 
 
 def _body(example: Example, answers: int) -> JsonObject | None:

@@ -6,15 +6,16 @@ Nothing of the run changes: gradients are dropped, the optimiser does not step, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median_low
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from luthier.core.run import RunSpec
-from luthier.train.dataset import Dataset, Sample, batches
+from luthier.train.dataset import Batches, Dataset, Numbers, Sample, batches
 from luthier.train.objective import Objective
 from luthier.train.policy import Policy
 from luthier.train.probe import TOKENS
@@ -32,26 +33,36 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
     """
     size, epochs = spec.hyperparameters.batch_size, range(spec.hyperparameters.n_epochs)
 
-    def tokens(batch: Sequence[int]) -> int:
-        return int(data.tokens[batch].sum())
-
-    def measured(batch: Sequence[int]) -> float:
+    def measured(batch: Numbers) -> float:
         started = time.perf_counter()
         learn(data.read(batch))
         return time.perf_counter() - started
 
-    sorted_batches = sorted(batches(len(data), size, seed=spec.seed, epoch=0), key=tokens)
-    later = (b for epoch in epochs[1:] for b in batches(len(data), size, seed=spec.seed, epoch=epoch))
-    measured(max(chain(sorted_batches, later), key=tokens))
+    every = (batches(len(data), size, seed=spec.seed, epoch=epoch) for epoch in epochs)
+    measured(_heaviest(every, data.tokens))
+    first = batches(len(data), size, seed=spec.seed, epoch=0)
+    tokens = first.sums(data.tokens)
+    by_tokens = tokens.argsort(kind="stable")
     seconds, per_token = 0.0, list[float]()
     for count, place in enumerate(PLACES, 1):
-        batch = sorted_batches[int(place * len(sorted_batches))]
-        took = measured(batch)
+        chosen = int(by_tokens[int(place * len(first))])
+        took = measured(first[chosen])
         seconds += took
-        per_token.append(took / tokens(batch))
+        per_token.append(took / int(tokens[chosen]))
         if count > 1 and seconds > ENOUGH_S:
             break
     return median_low(per_token) * int(data.tokens.sum()) * len(epochs)
+
+
+def _heaviest(epochs: Iterable[Batches], tokens: npt.NDArray[np.int32]) -> Numbers:
+    """The batch with the most tokens."""
+    found, most = np.zeros(0, np.int64), 0
+    for order in epochs:
+        sums = order.sums(tokens)
+        place = int(sums.argmax())
+        if sums[place] > most:
+            found, most = order[place], int(sums[place])
+    return found
 
 
 def row_seconds(policy: Policy, samples: Sequence[Sample]) -> float:

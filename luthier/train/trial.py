@@ -7,6 +7,7 @@ tokens in awkward places; the engine is held against them. Exits with the reason
 from __future__ import annotations
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,7 @@ def trial_policy(base: BaseFolder, shape: AdapterShape) -> Policy:
 
 def write_trial(base: BaseFolder, policy: Policy, probe: Path) -> None:
     """What a policy thinks of the awkward chats."""
-    rows = Rows(base, base.read_facts().context_tokens)
+    rows = Rows(base, base.read_facts().context_tokens, date.today())
     examples = [(number, Chat(_turns(*texts), (False, True))) for number, texts in enumerate(CHATS, 1)]
     write_probe(probe, policy, examples, rows, base.template.read_text())
 

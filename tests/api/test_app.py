@@ -97,8 +97,8 @@ def test_the_rate_is_limited_and_told(tmp_path):
         assert float(told[0].headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 20
         refused = told[3]
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-        assert 18 <= float(refused.headers["retry-after"]) <= 20
-        assert 18_000 <= float(refused.headers["retry-after-ms"]) <= 20_000
+        assert 0 < float(refused.headers["retry-after"]) <= 20
+        assert 0 < float(refused.headers["retry-after-ms"]) <= 20_000
         with pytest.raises(openai.RateLimitError):
             server.client.models.list()
 

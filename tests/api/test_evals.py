@@ -10,6 +10,7 @@ from luthier.domain import eval_rows
 from tests.api.test_files import upload
 from tests.conftest import KEY, serving
 from tests.contract.objects import BASE, HELLO
+from tests.patience import PATIENCE_S
 
 EXACT = {
     "type": "string_check",
@@ -49,8 +50,8 @@ def make(evals, *criteria, config=CUSTOM, **options):
     return evals.create(data_source_config=config, testing_criteria=list(criteria or [EXACT]), **options)
 
 
-def ended(evals, run, timeout_s=15):
-    deadline = time.monotonic() + timeout_s
+def ended(evals, run):
+    deadline = time.monotonic() + PATIENCE_S
     while run.status in ("queued", "in_progress"):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -14,6 +14,7 @@ from luthier.domain import files
 from luthier.store import files as rows
 from tests.conftest import KEY, serving
 from tests.databases import IN_A_FOLDER, blobs_of
+from tests.patience import PATIENCE_S
 
 LINE = json.dumps({"messages": [{"role": "user", "content": "hallo"}, {"role": "assistant", "content": "halo"}]})
 JSONL = (LINE + "\n").encode() * 10
@@ -213,7 +214,7 @@ def test_an_upload_broken_off_leaves_nothing_and_is_no_error_of_ours(server):
     form = "Content-Type: multipart/form-data; boundary=abc"
     begun = b'--abc\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + b"x" * (4 << 20)
     with raw_upload(server, form, f"Content-Length: {100 << 20}", body=begun):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while set(blobs.iterdir()) == before and time.monotonic() < deadline:
             time.sleep(0.01)
         assert set(blobs.iterdir()) != before

@@ -2,14 +2,14 @@
 
 import json
 import socket
-import time
-from contextlib import suppress
+import threading
 from urllib.parse import quote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from luthier.api import heads
 from tests.api.test_files import upload
 from tests.conftest import KEY, serving
 
@@ -101,28 +101,44 @@ def test_any_id(server, name):
 
 
 @pytest.mark.parametrize(
-    ("pieces", "status"),
+    ("first", "rest", "seconds", "status"),
     [
-        ([b"GET /v1/models HTTP/1.1\r\n", *[b"x-a: " + b"v" * 1000 + b"\r\n"] * 2000], b"431 "),
-        ([b"GET /" + b"a" * 1000, *[b"b" * 1000] * 2000], b"431 "),
-        ([b"GET /v1/models HTTP/1.1\r\nhost: x\r\n"], b"408 "),
+        (b"GET /v1/models HTTP/1.1\r\n", (b"x-a: " + b"v" * 1000 + b"\r\n") * 66, heads.HEAD_S, b"431 "),
+        (b"GET /" + b"a" * 1000, b"b" * 66_000, heads.HEAD_S, b"431 "),
+        (b"GET /v1/models HTTP/1.1\r\n", b"host: x\r\n", 0.5, b"408 "),
     ],
 )
-def test_headers_end_or_their_connection_does(server, monkeypatch, pieces, status):
-    """Before anybody has shown a key."""
-    monkeypatch.setattr("luthier.api.heads.HEAD_S", 0.5)
+def test_headers_end_or_their_connection_does(server, monkeypatch, first, rest, seconds, status):
+    """Before anybody has shown a key. No byte is sent beyond the one that is too many: a connection that is closed with
+    some unread is reset, and the answer may be lost with it."""
+    begun = threading.Event()
+    begin = heads.LimitedHeads.on_message_begin
+    monkeypatch.setattr(heads.LimitedHeads, "on_message_begin", lambda protocol: (begin(protocol), begun.set()))
+    monkeypatch.setattr(heads, "HEAD_S", seconds)
     with socket.create_connection(urlsplit(server.url).netloc.split(":"), timeout=20) as connection:
-        with suppress(OSError):  # it is closed in the middle
-            for piece in pieces:
-                connection.sendall(piece)
-                time.sleep(0)
+        connection.sendall(first)
+        assert begun.wait(20)  # what comes with a request's first byte is not counted
+        connection.sendall(rest[: heads.HEAD_BYTES + 1])
         answer = b""
-        with suppress(OSError):
-            while piece := connection.recv(65536):
-                answer += piece
-    assert not answer or answer.startswith(b"HTTP/1.1 " + status)
-    assert answer or status == b"431 "  # what we had still to read resets the connection
+        while piece := connection.recv(65536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert set(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]) == {"message", "type", "param", "code"}
     assert server.client.models.list().data
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions", "/v1/uploads/upload_x/parts"])
+def test_a_wrong_key_is_answered_before_any_of_a_large_body_is_sent(server, path):
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-wrong\r\n"
+    kind = "application/json" if "chat" in path else "multipart/form-data; boundary=a"
+    with socket.create_connection(urlsplit(server.url).netloc.split(":"), timeout=20) as connection:
+        connection.sendall(f"{head}content-type: {kind}\r\ncontent-length: {1 << 40}\r\n\r\n".encode())
+        answer = b""
+        while b"invalid_api_key" not in answer:
+            piece = connection.recv(65536)
+            assert piece, answer
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 def test_bodies_in_one_piece_with_the_next_request_are_no_headers(server):

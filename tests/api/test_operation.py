@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import KEY, serving
 from tests.contract.objects import BASE, HELLO
+from tests.patience import PATIENCE_S
 
 SECRET = "the-owl-flies-at-midnight"
 # A server whose answers take their time, a word each tenth of a second.
@@ -82,20 +83,31 @@ def stopped(tmp_path_factory):
     command = [sys.executable, "-c", SLOW_SERVER, "serve", "--port", "0", "--data", str(data)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment | path(), cwd=data, **pipes) as child:
-        url = child.stdout.readline().split()[-1]
-        said = threading.Thread(target=child.stdout.read)
-        said.start()
-        body = {"model": "none", "stream": True, "messages": [{"role": "user", "content": f"{SECRET} b c d e f g h"}]}
-        lines = []
-        headers = {"authorization": f"Bearer {KEY}"}
-        with httpx2.stream("POST", f"{url}/chat/completions", json=body, headers=headers, timeout=30) as answer:
-            for line in answer.iter_lines():
-                if not lines:
-                    child.send_signal(signal.SIGTERM)
-                lines.append(line)
-        child.wait(30)
-        said.join()
+        try:
+            lines = stop_in_mid_stream(child)
+        finally:
+            child.kill()
         yield lines, child.stderr.read(), child.returncode
+
+
+def stop_in_mid_stream(child):
+    """Ask it, and tell it to stop at its first line; what it said."""
+    told = child.stdout.readline()
+    assert told, f"the server did not start: {child.stderr.read()}"
+    url = told.split()[-1]
+    said = threading.Thread(target=child.stdout.read)
+    said.start()
+    body = {"model": "none", "stream": True, "messages": [{"role": "user", "content": f"{SECRET} b c d e f g h"}]}
+    headers = {"authorization": f"Bearer {KEY}"}
+    lines = []
+    with httpx2.stream("POST", f"{url}/chat/completions", json=body, headers=headers, timeout=PATIENCE_S) as answer:
+        for line in answer.iter_lines():
+            if not lines:
+                child.send_signal(signal.SIGTERM)
+            lines.append(line)
+    child.wait(PATIENCE_S)
+    said.join()
+    return lines
 
 
 def path():

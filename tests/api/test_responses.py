@@ -12,6 +12,8 @@ from luthier.engines.echo import Echo
 from luthier.engines.pool import FACTORIES
 from luthier.store import responses as rows
 from tests.conftest import serving
+from tests.notify.conftest import an_endpoint, receiver  # noqa: F401  # a fixture
+from tests.patience import PATIENCE_S
 
 MODEL = "smollm2-135m-instruct"
 TOOL = {
@@ -200,7 +202,7 @@ def test_compacting_is_refused_by_name(client):
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
     FACTORIES["dawdling"] = lambda _wanted: Dawdling()
-    with serving(tmp_path_factory.mktemp("data"), engine="dawdling") as running:
+    with serving(tmp_path_factory.mktemp("data"), engine="dawdling", webhook_private_hosts=True) as running:
         yield running
     del FACTORIES["dawdling"]
 
@@ -242,12 +244,9 @@ def test_a_background_response_that_its_server_left_has_failed(slow):
     assert (failed.status, failed.error.code) == ("failed", "server_error")
 
 
-def test_webhooks_hear_of_a_background_responses_end(slow):
+def test_webhooks_hear_of_a_background_responses_end(slow, receiver):  # noqa: F811
     sent = slow.platform.database
-    slow.http.post(
-        "/webhook_endpoints",
-        json={"name": "w", "url": "https://example.com/hook", "event_types": ["response.completed"]},
-    ).raise_for_status()
+    an_endpoint(slow.platform, receiver.url, ["response.completed"])
     response = slow.client.responses.create(model=MODEL, input="a", background=True)
     wait(slow, response.id)
     with sent.read() as connection:
@@ -263,7 +262,7 @@ class Dawdling(Echo):
 
 
 def wait(server, response_id):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while (response := server.client.responses.retrieve(response_id)).status in ("queued", "in_progress"):
         assert time.monotonic() < deadline
         time.sleep(0.02)

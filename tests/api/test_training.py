@@ -25,10 +25,14 @@ from luthier.domain.verdicts import publish
 from luthier.store import jobs, outbox
 from tests.cli.test_commands import luthier
 from tests.conftest import KEY, serving
+from tests.patience import PATIENCE_S
 from tests.tiny import add_weights, chat_line, make_base
 
 SHA256 = "0" * 64  # what `make_base` says that its base has
 CHATS = "\n".join(chat_line(f"question {i}", f"ansir {i % 3}") for i in range(10)).encode()
+LINES = [chat_line(f"question {i}", f"ansir {i % 3}") for i in range(200)]
+LONG = {"content": "\n".join(LINES).encode(), "epochs": 50, "batch_size": 1}  # minutes: it never has to end
+SHORT = {"content": "\n".join(LINES[:70]).encode(), "epochs": 3, "batch_size": 1}  # seconds, and few checkpoints
 MORE = "\n".join(chat_line(f"what is {i} times {i + 3}?", f"that is {i * i + 3 * i}") for i in range(16)).encode()
 FINAL = {"succeeded", "failed", "cancelled"}
 
@@ -49,8 +53,9 @@ def upload(client, content=CHATS):
     return client.files.create(file=("chats.jsonl", content), purpose="fine-tune").id
 
 
-def create(client, *, content=CHATS, epochs=2, **fields):
-    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs, "batch_size": 4}}}
+def create(client, *, content=CHATS, epochs=2, batch_size=4, **fields):
+    hyperparameters = {"n_epochs": epochs, "batch_size": batch_size}
+    method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
     made = client.fine_tuning.jobs.create(
         model="gpt-4o-mini", training_file=upload(client, content), seed=3, method=method, **fields
     )
@@ -58,8 +63,8 @@ def create(client, *, content=CHATS, epochs=2, **fields):
     return made
 
 
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
+def until(condition):
+    end = time.monotonic() + PATIENCE_S
     while not (found := condition()):
         assert time.monotonic() < end, "it takes too long"
         time.sleep(0.05)
@@ -78,17 +83,22 @@ def messages(client, job_id):
     return [e.message for e in reversed(client.fine_tuning.jobs.list_events(job_id, limit=100).data)]
 
 
-def started(client, job_id, step=1):
-    return until(lambda: any(m.startswith(f"Step {step}/") for m in messages(client, job_id)))
+def run_of(server, job_id):
+    return RunFolder(server.platform.settings.runs / job_id)
+
+
+def started(server, job_id):
+    """A step is done. Read where its trainer tells it, which is before the runner passes it on."""
+    until(lambda: any(event.kind == "metrics" for event, _ in run_of(server, job_id).read_events()))
 
 
 def trainer_of(server, job_id):
-    text = (server.platform.settings.runs / job_id / "lock").read_text()
+    text = (run_of(server, job_id).path / "lock").read_text()
     return int(text.split()[0]) if text else None
 
 
 def adapter_of(server, job_id):
-    file = server.platform.settings.runs / job_id / "adapter/adapter_model.safetensors"
+    file = run_of(server, job_id).adapter / "adapter_model.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -192,7 +202,7 @@ MINE = {"mine": "stays", "verdict_prompt": "Say it again."}
 def judged(server):
     """A job with a verdict that took two more trainings, on parts of its examples."""
     job = create(server.client, validation_file=upload(server.client, HELD_OUT), metadata=MINE)
-    until(lambda: server.client.fine_tuning.jobs.retrieve(job.id).result_files[3:], seconds=300)
+    until(lambda: server.client.fine_tuning.jobs.retrieve(job.id).result_files[3:])
     return server.client.fine_tuning.jobs.retrieve(job.id)
 
 
@@ -335,9 +345,9 @@ def test_bad_chats_fail_the_job_and_name_the_line(server, content, code, words):
 def test_a_stopped_and_a_killed_trainer_and_a_pause_change_no_byte(server):
     """Who shuts the machine down stops trainer and server at once: the job goes on, as after a kill."""
     client = server.client
-    undisturbed = ended(client, create(client, epochs=50).id)
-    job = create(client, epochs=50)
-    started(client, job.id)
+    undisturbed = ended(client, create(client, **SHORT).id)
+    job = create(client, **SHORT)
+    started(server, job.id)
     os.kill(first := trainer_of(server, job.id), signal.SIGTERM)
     until(lambda: any("was stopped at step" in m for m in messages(client, job.id)))
     until(lambda: trainer_of(server, job.id) not in (first, None))
@@ -352,11 +362,12 @@ def test_a_stopped_and_a_killed_trainer_and_a_pause_change_no_byte(server):
 
 
 def test_a_cancelled_job_stops_its_trainer(server):
-    job = create(server.client, epochs=50)
-    started(server.client, job.id)
+    job = create(server.client, **LONG)
+    started(server, job.id)
     trainer = trainer_of(server, job.id)
     assert server.client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
-    until(lambda: not alive(trainer), seconds=15)
+    until(lambda: not alive(trainer))
+    assert not run_of(server, job.id).adapter.exists()
     assert messages(server.client, job.id)[-1] == "Fine-tuning job cancelled"
 
 
@@ -391,11 +402,12 @@ def test_a_database_that_is_away_leaves_no_trainer_to_itself(server, monkeypatch
         return beat(held)
 
     beat = Held.beat
-    job = create(client, epochs=50)
-    started(client, job.id)
+    job = create(client, **LONG)
+    started(server, job.id)
     monkeypatch.setattr("luthier.domain.runner.LEASE_S", 0.5)
     monkeypatch.setattr(Held, "beat", cut)
-    until(lambda: away and not alive(away[0]), seconds=15)
+    until(lambda: away and not alive(away[0]))
+    assert not run_of(server, job.id).adapter.exists()
     client.fine_tuning.jobs.cancel(job.id)
 
 

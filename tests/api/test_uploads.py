@@ -117,7 +117,7 @@ def test_file_expiry_counts_from_completion(client):
         ({"bytes": 0}, "integer_below_min_value", "bytes"),
         ({"bytes": "3"}, "invalid_type", "bytes"),
         ({"filename": None}, "invalid_type", "filename"),
-        ({"purpose": "evals"}, "invalid_value", "purpose"),
+        ({"purpose": "batch_output"}, "invalid_value", "purpose"),
         ({"more": 1}, "unknown_parameter", "more"),
     ],
 )

@@ -9,6 +9,7 @@ from luthier.core.usage import Usage
 from luthier.store import usage
 from tests.conftest import serving
 from tests.contract.objects import BASE, HELLO
+from tests.patience import PATIENCE_S
 
 DAY = 86_400
 START = 1_700_006_400 - 1_700_006_400 % DAY
@@ -100,7 +101,7 @@ def test_costs_are_tokens_by_the_settings_prices(asked):
 def test_a_request_is_metered_within_a_minute(server, asked):
     now = int(time.time())
     server.client.chat.completions.create(model=BASE, messages=HELLO)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         page = asked.completions(start_time=now, bucket_width="1m", group_by=["api_key_id"])
         if found := [r for bucket in results(page) for r in bucket]:

@@ -3,8 +3,11 @@ import time
 import openai
 import pytest
 
+from luthier.domain import webhooks
+from luthier.store import outbox
 from tests.conftest import serving
 from tests.notify.conftest import receiver  # noqa: F401  # a fixture
+from tests.patience import PATIENCE_S
 
 TYPES = ["fine_tuning.job.succeeded", "fine_tuning.job.failed"]
 
@@ -84,7 +87,8 @@ def test_deliveries_are_listed_by_endpoint_and_sent_again(server, receiver):  # 
     assert {d["webhook_endpoint_id"] for d in everything} == set(made)
     until(lambda: all(d["last_error"] for d in http.get("/webhook_deliveries").json()["data"]))
     (ours,) = http.get(f"/webhook_deliveries?webhook_endpoint_id={made[0]}").json()["data"]
-    assert (ours["status"], ours["attempts"], ours["event_type"]) == ("pending", 1, "batch.cancelled")
+    assert (ours["status"], ours["event_type"]) == ("pending", "batch.cancelled")
+    assert ours["attempts"] >= 1
     assert ours["last_error"] == f"{receiver.url} answered 503"
     assert ours["next_attempt_at"] > ours["created_at"]
     assert ours["id"] in [headers["webhook-id"] for headers, _ in receiver.got]
@@ -98,15 +102,15 @@ def test_deliveries_are_listed_by_endpoint_and_sent_again(server, receiver):  # 
 
 
 def cancelled(server):
-    """A batch that ends at once."""
-    client = server.client
-    file = client.files.create(file=("a.jsonl", b'{"custom_id": "1"}'), purpose="batch").id
-    batch = client.batches.create(input_file_id=file, endpoint="/v1/embeddings", completion_window="24h")
-    client.batches.cancel(batch.id)
+    """Tells of a batch that ended."""
+    platform = server.platform
+    items = webhooks.event_items(platform, platform.project.id, "batch.cancelled", {"id": "batch_x"})
+    with platform.database.transaction() as connection:
+        outbox.insert_items(connection, items)
 
 
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
+def until(condition):
+    end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, "it takes too long"
         time.sleep(0.05)

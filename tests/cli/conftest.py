@@ -1,7 +1,6 @@
 """A real server without a runner, and a hand that moves its jobs as a runner would."""
 
 import threading
-import time
 
 import pytest
 
@@ -27,23 +26,26 @@ def environment(server, monkeypatch):
 @pytest.fixture
 def runs_jobs(server):
     """Runs the next job in a thread: three steps, then success or an error."""
-    threads = []
+    threads, over = [], threading.Event()
 
     def run(error=None):
-        thread = threading.Thread(target=_run_next, args=(server.platform.database, error))
+        thread = threading.Thread(target=_run_next, args=(server.platform.database, over, error))
         threads.append(thread)
         thread.start()
 
     yield run
+    over.set()  # who waits for a job that was never made
     for thread in threads:
         thread.join()
 
 
-def _run_next(database, error):
-    job = None
-    while job is None:
+def _run_next(database, over, error):
+    while True:
         job = jobs.claim(database, "test", ["validating_files"], now=database.now(), lease_s=60)
-        time.sleep(0.01)
+        if job is not None:
+            break
+        if over.wait(0.01):
+            return
     move = (database, job.id, job.fence)
     jobs.transition(*move, "validating_files", "queued", now=database.now())
     jobs.transition(*move, "queued", "running", now=database.now())

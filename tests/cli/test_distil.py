@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from luthier.cli.distil_asking import parse_budget
+from luthier.cli.distil_prompts import read_prompts
 from luthier.core.prices import Price
 from tests.cli.test_commands import failing, luthier
 from tests.contract.objects import BASE
+from tests.domain.workers import until
 
 EXACT = {
     "type": "string_check",
@@ -28,7 +30,8 @@ class Teacher(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked, self.pause_s, self.reason = [], 0.0, "stop"
+        self.asked, self.reason = [], "stop"
+        self.unanswered, self.goes_on = set(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
 
@@ -37,7 +40,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         question = body["messages"][-1]["content"]
         self.server.asked.append((self.headers["authorization"], body))
-        time.sleep(self.server.pause_s)
+        if question in self.server.unanswered:
+            self.server.goes_on.wait()
         choice = {
             "index": 0,
             "finish_reason": self.server.reason,
@@ -142,21 +146,24 @@ def test_money_needs_a_price(teacher, tmp_path):
 
 
 def test_kill_9_loses_only_what_was_under_way(teacher, tmp_path):
-    teacher.pause_s = 0.1
-    file, out = prompts(tmp_path, *(f"question {n}" for n in range(24))), tmp_path / "out.jsonl"
+    questions = [f"question {n}" for n in range(24)]
+    teacher.unanswered.update(questions[10:])
+    file, out = prompts(tmp_path, *questions), tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "luthier.cli.main", "distil", str(file), "--output", str(out)]
     with subprocess.Popen(command, env=os.environ) as process:
-        while len(teacher.asked) < 10:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        try:
+            until(lambda: len(teacher.asked) == 14 or process.poll() is not None)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
     kept = tmp_path / "out.answers.jsonl"
-    before = len(teacher.asked)
-    assert before - len(kept.read_bytes().split(b"\n")[:-1]) <= 4
+    assert len(kept.read_bytes().split(b"\n")[:-1]) == 10
     with kept.open("ab") as torn:
         torn.write(b'{"key": "half a li')
+    teacher.goes_on.set()
     luthier("distil", file, "--output", out)
-    assert sorted(answers_in(out)) == sorted(f"question {n}!" for n in range(24))
-    assert before < len(teacher.asked) <= 28
+    assert sorted(answers_in(out)) == sorted(f"{question}!" for question in questions)
+    assert len(teacher.asked) == 28
     assert len(lines_of(kept)) == 24
 
 
@@ -237,3 +244,10 @@ def test_no_other_file_is_overwritten(environment, tmp_path):
     assert "is not of `luthier distil`" in failing("distil", file, "--output", file, "--teacher", BASE)
     assert "no teacher" in failing("distil", file, "--output", tmp_path / "out.jsonl")
     assert "give a file of PROMPTS, or --stored" in failing("distil", "--output", "x.jsonl", "--teacher", BASE)
+
+
+def test_prompts_may_begin_with_a_byte_order_mark_and_blank_lines(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('\ufeff\n\n{"messages": [{"role": "user", "content": "q"}]}\n', encoding="utf-8")
+    [prompt] = read_prompts(path)
+    assert prompt.question["messages"] == [{"role": "user", "content": "q"}]

@@ -72,7 +72,9 @@ def test_a_first_run_serves_with_the_key_in_its_data_folder(tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(serve, env=environment, cwd=tmp_path, **pipes) as server:
         try:
-            url = server.stdout.readline().split()[-1]
+            told = server.stdout.readline()
+            assert told, f"the server did not start: {server.stderr.read()}"
+            url = told.split()[-1]
             key_file = tmp_path / "data" / "api_key"
             assert key_file.stat().st_mode & 0o777 == 0o600
             clients = environment | {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": key_file.read_text()}

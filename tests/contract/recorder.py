@@ -1,6 +1,7 @@
 """Holds every body and every SSE chunk that the app sends under test against OpenAI's schema.
 
-`Recorder` is ASGI middleware; it keeps what it saw in `violations` and `exercised`.
+`Recorder` is ASGI middleware; it keeps what it saw in `violations` and `exercised`. An answer that could not be held
+against a schema that there is, for it is empty or of another type, is a violation too.
 Where OpenAI contradicts itself, `MENDED` says which reading counts.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ DOCUMENT: dict[str, Any] = json.loads((Path(__file__).parent / "openai.json").re
 ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"$ref": "openai#/components/schemas/Error"}}}
 TEXT = {"type": "string"}
 OK = range(200, 300)
+JSON, EVENTS = "application/json", "text/event-stream"
+CLIENT_CLOSED = 499  # what nobody waits for any more has no body
+FILES = {("GET", "/files/{file_id}/content")}  # documented as a JSON string, and sent as the bytes that they are
 
 # Fields that are not nullable in the document but that the real service prints as null (and every SDK accepts).
 MENDED: dict[str, tuple[str, ...]] = {
@@ -57,11 +62,16 @@ def mend(document: dict[str, Any]) -> dict[str, Any]:
     roles = {"role": {"enum": ["system", "developer", "user", "assistant", "tool", "function"]}}
     said = schemas["ChatCompletionResponseMessage"]
     stored[0] = {**said, "properties": {**said["properties"], **roles}}
-    # A stream's pieces have no reason to end yet, and a text's first token nothing that it could follow from.
+    # A text's first token has nothing that it could follow from.
     choice = schemas["CreateCompletionResponse"]["properties"]["choices"]["items"]["properties"]
-    choice["finish_reason"]["enum"].append(None)
-    choice["finish_reason"]["type"] = ["string", "null"]
     choice["logprobs"]["anyOf"][0]["properties"]["token_logprobs"]["items"]["type"] = ["number", "null"]
+    # A text in pieces is not in the document. They are like the whole, without a reason to end and without usage yet.
+    piece = deepcopy(schemas["CreateCompletionResponse"])
+    piece["properties"]["usage"] = {"anyOf": [piece["properties"]["usage"], {"type": "null"}]}
+    reason = piece["properties"]["choices"]["items"]["properties"]["finish_reason"]
+    reason["enum"].append(None)
+    reason["type"] = ["string", "null"]
+    document["paths"]["/completions"]["post"]["responses"]["200"]["content"][EVENTS] = {"schema": piece}
     # OpenAI's schema has one grader in a multi, its own example a list, its guide a map.
     inside = schemas["GraderMulti"]["properties"]
     many = {"type": "object", "additionalProperties": inside["graders"]}
@@ -113,15 +123,21 @@ def find(method: str, path: str) -> str | None:
 
 
 @cache
-def validator(method: str, template: str, status: int, media: str) -> jsonschema.Draft202012Validator | None:
+def validator(method: str, template: str | None, status: int, media: str) -> jsonschema.Draft202012Validator | None:
     """The schema of one answer; None where the document has none (a file's bytes)."""
-    if status not in OK:
-        schema: dict[str, Any] | None = ERROR
-    else:
-        responses = DOCUMENT["paths"][template][method.lower()]["responses"]
-        content = responses.get(str(status), responses.get("200", responses.get("201", {}))).get("content", {})
-        schema = content.get(media, {}).get("schema")
+    schema = contents(method, template, status).get(media, {}).get("schema")
     return schema and jsonschema.Draft202012Validator(_rooted(schema), registry=REGISTRY)
+
+
+def contents(method: str, template: str | None, status: int) -> dict[str, Any]:
+    """What an answer may be, by media type. Errors of every path have the same envelope."""
+    if status not in OK:
+        return {JSON: {"schema": ERROR}}
+    if template is None or (method, template) in FILES:
+        return {}
+    responses = DOCUMENT["paths"][template][method.lower()]["responses"]
+    answer: dict[str, Any] = responses.get(str(status), responses.get("200", responses.get("201", {})))
+    return answer.get("content", {})
 
 
 def _rooted(node: Any) -> Any:
@@ -148,45 +164,63 @@ class Recorder:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            status, media, body = 0, "", bytearray()
+            status, media, body, whole = 0, "", bytearray(), False
 
             async def listen(message: Any) -> None:
-                nonlocal status, media
+                nonlocal status, media, whole
                 if message["type"] == "http.response.start":
                     status = message["status"]
                     headers = {k.lower(): v for k, v in message["headers"]}
                     media = headers.get(b"content-type", b"").decode().split(";")[0]
-                elif message["type"] == "http.response.body" and media in {"application/json", "text/event-stream"}:
-                    body.extend(message.get("body", b""))
+                elif message["type"] == "http.response.body":
+                    whole = not message.get("more_body", False)
+                    if media in {JSON, EVENTS}:
+                        body.extend(message.get("body", b""))
                 await send(message)
 
             await app(scope, receive, listen)
-            self.record(scope["method"], scope["path"], status, media, bytes(body))
+            if whole or body:  # else its client left before there was anything of it
+                self.record(scope["method"], scope["path"], status, media, bytes(body))
 
         return listening
 
     def record(self, method: str, path: str, status: int, media: str, body: bytes) -> None:
-        """Check one exchange; a HEAD or OPTIONS, and what OpenAI does not have, is not checked."""
+        """Check one exchange; a HEAD or OPTIONS, and a success of what OpenAI does not have, is not checked."""
         template = find(method, path)
-        if template is None:
-            if status >= 500:
-                self.violations.append(f"{method} {path}: status {status}: {body[:300]!r}")
+        if template is None and status >= 500:
+            self.violations.append(f"{method} {path}: status {status}: {body[:300]!r}")
             return
-        if status in OK:
+        unasked = template is None and (status in OK or method in {"HEAD", "OPTIONS"} or not path.startswith("/v1/"))
+        if unasked or status == CLIENT_CLOSED:
+            return
+        if template is not None and status in OK:
             self.exercised.add((method, template))
+        what = f"{method} {template or path} {status}"
         check = validator(method, template, status, media)
-        if check is None or not body:
+        if check is None:
+            if wanted := contents(method, template, status):
+                self.violations.append(f"{what}: it is {media or 'of no type'}, not {' or '.join(wanted)}")
             return
-        if media == "text/event-stream":
-            values = [line[6:] for line in body.decode().splitlines() if line.startswith("data: ")]
-            documents = [json.loads(v) for v in values if v != "[DONE]"]
-            self.chunks += len(documents)
-            documents = [d for d in documents if "error" not in d or d.get("type")]
-        else:
-            documents = [json.loads(body)]
-            self.bodies += 1
+        try:
+            documents = list(self._documents(media, body))
+        except ValueError as error:
+            self.violations.append(f"{what}: it is no JSON: {error}")
+            return
+        if not documents:
+            self.violations.append(f"{what}: it is empty")
         for document in documents:
             error = jsonschema.exceptions.best_match(check.iter_errors(document))
             if error is not None:
                 where = "/".join(map(str, error.absolute_path))
-                self.violations.append(f"{method} {template} {status}: at '{where}': {error.message[:400]}")
+                self.violations.append(f"{what}: at '{where}': {error.message[:400]}")
+
+    def _documents(self, media: str, body: bytes) -> Iterator[Any]:
+        """What is to be checked: a body, or a stream's events but for an error in mid-stream."""
+        if media == JSON:
+            self.bodies += bool(body)
+            yield from [json.loads(body)] if body else []
+            return
+        values = [line[6:] for line in body.decode().splitlines() if line.startswith("data: ")]
+        documents = [json.loads(v) for v in values if v != "[DONE]"]
+        self.chunks += len(documents)
+        yield from (d for d in documents if "error" not in d or d.get("type"))

@@ -1,7 +1,8 @@
+import contextlib
 import json
 import os
 
-from luthier.core.run import AdapterShape, Hyperparameters, RunFolder, RunSpec, write_atomic
+from luthier.core.run import AdapterShape, Hyperparameters, RunFolder, RunSpec, new_file, write_atomic
 
 SPEC = RunSpec(
     job_id="ftjob-a",
@@ -40,3 +41,13 @@ def test_atomic_writing_leaves_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["fence"]
     assert RunFolder(tmp_path).read_fence() == 4
     assert RunFolder(tmp_path / "other").read_fence() == 0
+
+
+def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path):
+    write_atomic(tmp_path / "receipt", b"old", mode=0o600)
+    with contextlib.suppress(KeyboardInterrupt), new_file(tmp_path / "receipt") as half:
+        half.write(b"ne")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["receipt"]
+    assert (tmp_path / "receipt").read_bytes() == b"old"
+    assert (tmp_path / "receipt").stat().st_mode & 0o777 == 0o600

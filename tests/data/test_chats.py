@@ -6,7 +6,9 @@ import pytest
 
 from luthier.core.errors import JobFailed
 from luthier.data.chats import Chat, Completion, DataFile, Preference, read_examples
-from tests.tiny import chat_line, preference_line
+from luthier.data.template import ChatTemplate
+from luthier.domain.legacy_functions import as_tools
+from tests.tiny import CHATML, chat_line, preference_line
 
 USER = {"role": "user", "content": "hi"}
 ANSWER = {"role": "assistant", "content": "hello"}
@@ -38,7 +40,17 @@ def test_tools_and_functions_are_one(tmp_path):
     as_function = messages(USER, ANSWER, functions=[shape])
     (_, new), (_, old) = read(tmp_path, as_tool, as_function)
     assert new.tools == old.tools == ({"type": "function", "function": shape},)
-    assert (new.parallel_tool_calls, old.parallel_tool_calls) == (False, True)
+    assert (new.parallel_tool_calls, old.parallel_tool_calls) == (False, False)
+
+
+def test_functions_are_read_in_training_as_they_are_served(tmp_path):
+    shape = {"name": "now", "parameters": {"type": "object", "properties": {}}}
+    [(_, chat)] = read(tmp_path, messages(USER, ANSWER, functions=[shape]))
+    served = as_tools({"messages": [USER], "functions": [shape]})
+    template = ChatTemplate(CHATML)
+    prompt = template.render(served["messages"], served["tools"], parallel_tool_calls=served["parallel_tool_calls"])
+    trained = template.render(chat.messages[:1], chat.tools, parallel_tool_calls=chat.parallel_tool_calls)
+    assert trained == prompt
 
 
 def test_every_kind_of_message_is_read(tmp_path):

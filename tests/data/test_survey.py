@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from luthier.data.chats import DataFile
+from luthier.core.errors import JobFailed
+from luthier.data.chats import DataFile, read_examples
 from luthier.data.repeats import Seen
 from luthier.data.survey import format_errors, method_of, rendered, survey
 from tests.tiny import chat_line, make_base, preference_line
@@ -46,6 +47,16 @@ def test_every_bad_line_is_named(tmp_path):
     ):
         assert str(number) in error
         assert words in error
+
+
+def test_a_byte_order_mark_begins_the_file_and_no_other_line(tmp_path):
+    """The survey finds what a job would fail with."""
+    marked = f"\ufeff{chat_line('q', 'a')}"
+    file = written(tmp_path, marked, chat_line("q", "a"), marked)
+    [error] = format_errors(file, "supervised")
+    with pytest.raises(JobFailed, match="line 3") as failed:
+        list(read_examples(file, "supervised"))
+    assert failed.value.message.endswith(error)
 
 
 def test_counts_roles_and_what_is_odd(tmp_path, base):

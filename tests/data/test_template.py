@@ -1,11 +1,13 @@
 """Templates render what transformers renders, bounded; answers are found where they stand."""
 
 import json
+from datetime import date, datetime
 
 import pytest
 from tokenizers import Tokenizer
 
 from luthier.core.errors import InvalidRequest
+from luthier.data.builtin_templates import BUILT_IN
 from luthier.data.template import ChatTemplate
 from tests.tiny import CHATML, make_base
 
@@ -118,6 +120,27 @@ def test_old_and_structured_messages_become_current_ones():
     assert text.endswith("I will not<|im_end|>\n")
     knows = ChatTemplate("{% for m in messages %}{{ m.role }}{% if m.role == 'developer' %}!{% endif %}{% endfor %}")
     assert knows.render(old[:1]) == "developer!"
+
+
+def test_the_date_is_the_one_given_or_the_clocks():
+    dated = "{{ strftime_now('%d %b %Y %H:%M') }}"
+    leap_day = date(2024, 2, 29)
+    template = ChatTemplate(dated, today=leap_day)
+    assert template.render(CHAT) == "29 Feb 2024 00:00"
+    assert template.on(date(2025, 1, 1)).render(CHAT) == "01 Jan 2025 00:00"
+    assert template.render(CHAT) == "29 Feb 2024 00:00"
+    assert template.on(None).render(CHAT).startswith(f"{datetime.now():%d %b %Y}")
+
+
+@pytest.mark.parametrize("name", ["gemma", "mistral"])
+def test_families_without_a_system_message_want_a_user_to_carry_it(name):
+    template = ChatTemplate(BUILT_IN[name])
+    system, user, answer = CHAT[:3]
+    assert "be brief" in template.render([system, user, answer])
+    assert template.render_answers([user, answer], [False, True]).spans
+    for chat in ([answer], [system, answer], [system, answer, user]):
+        with pytest.raises(InvalidRequest, match="the first must be from the user"):
+            template.render(chat)
 
 
 BAD_TEMPLATES = {

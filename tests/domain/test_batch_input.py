@@ -77,6 +77,14 @@ def test_a_bad_line_is_named(bad, code, message, param):
     assert (error.code, error.message, error.param, error.line) == (code, message, param, 2)
 
 
+def test_a_response_in_the_background_would_have_no_answer():
+    """What is queued at once is not what it will be."""
+    asked = {"model": "m", "input": "hi", "background": True}
+    (error,) = checked(line(url="/v1/responses", body=asked), endpoint="/v1/responses").errors
+    assert (error.code, error.param, error.line) == ("unsupported_value", "body.background", 1)
+    assert not checked(line(url="/v1/responses", body=asked | {"background": False}), endpoint="/v1/responses").errors
+
+
 def test_every_bad_line_is_named_up_to_a_limit(monkeypatch):
     assert [e.line for e in checked("{", line("a"), "{").errors] == [1, 3]
     monkeypatch.setattr(batch_input, "MAX_ERRORS", 2)

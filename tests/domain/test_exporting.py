@@ -20,6 +20,7 @@ from luthier.domain.exporting import export, import_adapter
 from luthier.domain.platform import open_platform
 from luthier.store import aliases
 from luthier.store import models as rows
+from tests.cli.test_commands import failing, luthier
 from tests.databases import database_url
 from tests.domain.brought import bring_family, run_here, trained
 
@@ -152,3 +153,18 @@ def test_an_adapter_of_another_model_is_refused(made, tmp_path):
     with pytest.raises(InvalidRequest, match="adapter_config.json is missing"):
         import_adapter(made.platform, tmp_path, "mine", None, "x", bases.quiet)
     assert [p.name for p in made.platform.settings.runs.iterdir()] == ["ftjob-a"]
+
+
+def test_by_the_commands_a_model_is_taken_away_and_brought_in(made, tmp_path, monkeypatch):
+    settings = made.platform.settings
+    monkeypatch.setenv("LUTHIER_CACHE", str(settings.cache))
+    if settings.database_url:
+        monkeypatch.setenv("LUTHIER_DATABASE_URL", settings.database_url)
+    out, data = tmp_path / "out", ("--data", settings.data)
+    assert f"{NAME} is in {out}: " in luthier("export", NAME, "--to", "adapter", "--output", out, *data).stdout
+    assert {path.name for path in out.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    old = "ft:gpt-3.5-turbo-0125:acme::xyz789"
+    assert f"{old}: " in luthier("import-adapter", out, "--base", "mine", "--name", old, *data).stdout
+    assert models.resolve(made.platform, made.platform.project.id, old).tuned.base == "mine"
+    assert "--repo OWNER/NAME" in failing("export", NAME, "--to", "hub", "--output", tmp_path / "hub", *data)
+    models.delete(made.platform, made.platform.project.id, old)

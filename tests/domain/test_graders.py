@@ -297,9 +297,9 @@ async def test_elsewhere_python_is_refused(monkeypatch, platform, machine):
 
 @pytest.mark.parametrize("text", ["{{" + " " * 100_000, "{{" * 50_000, "{{ item.x " * 20_000])
 async def test_templates_that_never_close_take_no_time(text):
-    began = time.monotonic()
+    began = time.process_time()  # a busy machine takes its time, and none of ours
     await graded({**CHECK, "input": text, "reference": text})
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 async def test_texts_that_would_take_for_ever_are_not_compared():

@@ -1,6 +1,10 @@
-"""Ways out of the jail, each tried and each contained. Run by `make test-graders`; wants bubblewrap, and says so."""
+"""Ways out of the jail, each tried and each contained, by `make test-graders`; it wants bubblewrap, and says so.
+
+A few of them are tried in every run on a machine that has bubblewrap.
+"""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +17,9 @@ import pytest
 
 from luthier.domain.graders import jail
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
+SLOW = pytest.mark.slow
+QUICK = pytest.mark.skipif(shutil.which("bwrap") is None, reason="it wants bubblewrap")
 
 # Each is the body of a function that returns what it got hold of; a jail that holds returns nothing, or raises.
 READS = {
@@ -73,6 +79,14 @@ PROCESSES = {
     "memory without a name": "os.memfd_create('x')",
 }
 ESCAPES = [(kind, name) for kind in ("READS", "WRITES", "NETWORK", "PROCESSES") for name in globals()[kind]]
+ALWAYS = {
+    ("READS", "a secret beside the server"),
+    ("READS", "the server's environment"),
+    ("WRITES", "the temporary folder"),
+    ("NETWORK", "a server on this machine"),
+    ("PROCESSES", "a child"),
+    ("PROCESSES", "new namespaces"),
+}
 SOURCE = """
 import ctypes, fcntl, multiprocessing, os, resource, socket, subprocess, termios, urllib.request
 SECRET, PORT, SERVER = {secret!r}, {port}, {server}
@@ -103,19 +117,27 @@ def built():
     jail.check()
 
 
+def first_always(*values):
+    """The first in every run, the others when they are asked for."""
+    return [pytest.param(value, marks=SLOW if number else QUICK) for number, value in enumerate(values)]
+
+
 async def call(source):
     return await jail.run(source, {"output_text": "x"}, {})
 
 
+@SLOW
 def test_there_are_at_least_thirty_ways():
     assert len(ESCAPES) >= 30
 
 
-@pytest.mark.parametrize(("kind", "name"), ESCAPES)
-async def test_no_way_leads_out(kind, name, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param(*way, marks=QUICK if way in ALWAYS else SLOW) for way in ESCAPES]
+)
+async def test_no_way_leads_out(kind, name, tmp_path, monkeypatch):
     secret = tmp_path / "secret"
     secret.write_text("SECRET")
-    os.environ["LUTHIER_SECRET"] = "SECRET"
+    monkeypatch.setenv("LUTHIER_SECRET", "SECRET")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         body = globals()[kind][name]
@@ -131,14 +153,14 @@ async def test_no_way_leads_out(kind, name, tmp_path):
 
 @pytest.mark.parametrize(
     "body",
-    [
+    first_always(
         "bytearray(3 << 30)",
         "[bytearray(1 << 20) for _ in range(4000)]",
         "'x' * (3 << 30)",
         "__import__('mmap').mmap(-1, 3 << 30)",
         "[__import__('threading').Thread(target=__import__('time').sleep, args=(60,)).start() for _ in range(9999)]",
         "(lambda f: f(f))(lambda f: f(f))",
-    ],
+    ),
 )
 async def test_memory_is_limited(body):
     outcome = await call(f"def grade(sample, item):\n    {body}\n    return 1.0")
@@ -148,25 +170,28 @@ async def test_memory_is_limited(body):
 
 @pytest.mark.parametrize(
     "body",
-    [
-        "while True: pass",
+    first_always(
         "__import__('time').sleep(999)",
+        "while True: pass",
         "__import__('signal').pause()",
         "[__import__('signal').signal(s, 1) for s in (2, 15, 24)]; __import__('time').sleep(999)",
-    ],
+    ),
 )
 async def test_time_is_limited(body, monkeypatch):
+    jail._frame()  # it is made once, with the processor's limit as it is
     monkeypatch.setattr(jail, "WALL_S", 1)
     began = time.monotonic()
     outcome = await call(f"def grade(sample, item):\n    {body}\n")
     assert "still running after 1 seconds" in outcome.code_error
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
+@SLOW
 async def test_two_minutes_of_a_processor_are_the_limit():
     assert "--cpu=120" in jail._frame()
 
 
+@SLOW
 @pytest.mark.parametrize(
     "body",
     [
@@ -184,17 +209,20 @@ async def test_whoever_takes_over_the_answer_gets_no_score(body):
     assert outcome.code_error
 
 
+@SLOW
 async def test_what_is_printed_is_not_the_answer():
     source = "import sys\nprint('score 9')\ndef grade(s, i):\n    print('score 9'); sys.stderr.write('x'); return 0.5"
     assert (await call(source)).score == 0.5
 
 
+@SLOW
 @pytest.mark.parametrize("package", ["numpy", "rapidfuzz", "rouge_score", "nltk", "jsonschema", "pydantic", "yaml"])
 async def test_packages_beside_luthier_can_be_imported(package):
     outcome = await call(f"import {package}\ndef grade(sample, item): return 1.0")
     assert outcome == jail.Outcome(1.0)
 
 
+@SLOW
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -208,12 +236,14 @@ async def test_what_is_wrong_with_the_code_is_said_with_its_line(source, words):
     assert words in (await call(source)).code_error
 
 
+@SLOW
 async def test_a_call_that_nobody_waits_for_ends_at_once():
     with anyio.move_on_after(1):
         await call("def grade(sample, item):\n    __import__('time').sleep(60)")
     assert not descendants(os.getpid())
 
 
+@SLOW
 def test_a_server_that_is_killed_leaves_no_grader_behind():
     program = """
 import anyio

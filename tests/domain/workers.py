@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from anyio.from_thread import start_blocking_portal
 
+from tests.patience import PATIENCE_S
+
 
 @contextmanager
 def working(kind, platform, ask):
@@ -18,7 +20,7 @@ def working(kind, platform, ask):
             worker.stop()
 
 
-def until(condition, timeout_s=10):
+def until(condition, timeout_s=PATIENCE_S):
     """What the condition answers, once it is something."""
     end = time.monotonic() + timeout_s
     while not (found := condition()):

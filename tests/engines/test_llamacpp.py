@@ -25,6 +25,7 @@ from luthier.engines.llamacpp import LlamaCpp
 from luthier.engines.llamacpp_process import LlamaServer
 from tests.engines.conftest import PLAN
 from tests.engines.gguf_files import reference_logprobs, write_adapter
+from tests.patience import PATIENCE_S
 
 # llama.cpp keeps keys and values in 16 bits; the adapters here move log-probabilities by whole numbers.
 TOLERANCE = 0.02
@@ -219,7 +220,7 @@ def test_a_child_dies_with_its_parent(base):
     )
     done = subprocess.run([sys.executable, "-c", code, str(base.gguf)], stdout=subprocess.PIPE, check=False)
     child = int(done.stdout)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and _runs(child):
         time.sleep(0.05)
     assert not _runs(child)

@@ -16,6 +16,7 @@ from luthier.domain import webhooks
 from luthier.domain.notify import Notifier
 from luthier.domain.platform import open_platform
 from luthier.store import outbox
+from tests.patience import PATIENCE_S
 
 
 @dataclass
@@ -112,11 +113,11 @@ def delivering(quick_retries):
     """Runs a platform's notifier until a condition holds."""
     notifiers = []
 
-    def until(platform, condition, *, timeout_s=10):
+    def until(platform, condition):
         notifier = Notifier(platform)
         notifiers.append(notifier)
         notifier.start()
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline, "nothing arrived"
             time.sleep(0.01)

@@ -44,7 +44,9 @@ class Forge:
 
     def _ask(self, request) -> str:
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        return self._process.stdout.readline()
+        answer = self._process.stdout.readline()
+        assert answer, "the process that forks trainers has ended; its last words are above"
+        return answer
 
 
 def _serve() -> None:

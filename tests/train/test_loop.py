@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from luthier.core.errors import JobFailed
 from luthier.core.run import Hyperparameters
 from luthier.data.rows import Rows
-from luthier.train import loop, policy
+from luthier.train import budget, policy
 from luthier.train.journal import Fence
 from luthier.train.loop import train
 from tests.tiny import chat_line, make_run, preference_line
@@ -166,7 +166,7 @@ def test_a_chat_whose_last_answer_was_cut_away_is_probed_at_the_one_before(tmp_p
 
 
 def test_out_of_memory_halves_what_is_held_at_once_and_changes_no_loss(tmp_path, base, monkeypatch):
-    monkeypatch.setattr(loop, "MIN_BUDGET", 50)
+    monkeypatch.setattr(budget, "MIN_BUDGET", 50)
     monkeypatch.setattr(policy, "MEMORY_SHARE", 0)
     monkeypatch.setattr(policy, "MIN_BUDGET", 400)
     whole = policy.Policy.score

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from luthier.core.run import EXIT_NO_ROOM, Hyperparameters
 from luthier.train.__main__ import main
+from tests.patience import PATIENCE_S
 from tests.tiny import chat_line, make_run
 from tests.train.forge import Forge
 
@@ -37,6 +38,13 @@ def undisturbed(tmp_path_factory, base, forge):
 
 def said(run):
     return [(event.kind, event.step) for event, _ in run.read_events()]
+
+
+def until_step(run, step):
+    end = time.monotonic() + PATIENCE_S
+    while ("metrics", step) not in said(run):
+        assert time.monotonic() < end, f"no step {step}; the trainer's log: {run.log.read_text()}"
+        time.sleep(0.005)
 
 
 def assert_same_result(run, other):
@@ -82,8 +90,7 @@ def test_fifty_kills(tmp_path, base, forge, undisturbed):
 def test_stopped_runs_go_on_to_the_same_bytes(tmp_path, base, forge, undisturbed):
     run = make_run(tmp_path / "run", base, LINES, hyperparameters=EPOCHS)
     pid = forge.start(run)
-    while ("metrics", 4) not in said(run):
-        time.sleep(0.005)
+    until_step(run, 4)
     os.kill(pid, signal.SIGTERM)
     assert forge.wait(pid) == 0
     assert not run.adapter.exists()
@@ -119,8 +126,7 @@ def test_an_older_claim_writes_nothing(tmp_path, base, forge):
 def test_a_claim_made_meanwhile_ends_the_trainer(tmp_path, base, forge):
     run = make_run(tmp_path / "run", base, LINES, hyperparameters=EPOCHS)
     pid = forge.start(run, fence=1)
-    while ("metrics", 2) not in said(run):
-        time.sleep(0.005)
+    until_step(run, 2)
     run.fence.write_text("2")
     assert forge.wait(pid) == 3
     assert not run.adapter.exists()
@@ -170,8 +176,7 @@ def test_what_nobody_foresaw_is_told_and_logged(tmp_path, base, forge):
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path, base, forge, undisturbed):
     run = make_run(tmp_path / "run", base, LINES, hyperparameters=EPOCHS)
     pid = forge.start(run)
-    while ("metrics", 3) not in said(run):
-        time.sleep(0.005)
+    until_step(run, 3)
     os.kill(pid, signal.SIGKILL)
     forge.wait(pid)
     with run.events.open("a") as events:

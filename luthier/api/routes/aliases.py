@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from luthier.api.auth import Reader, ThePlatform, Tuner
+from luthier.api.json_route import JsonRoute
 from luthier.api.wire.aliases import AliasAnswer, AliasList, MoveAlias
 from luthier.api.wire.base import Deleted
 from luthier.domain import aliases
 
-router = APIRouter(prefix="/model_aliases", tags=["models"])
+router = APIRouter(prefix="/model_aliases", tags=["models"], route_class=JsonRoute)
 
 
 @router.get("", operation_id="listModelAliases")

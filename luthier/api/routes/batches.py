@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from luthier.api.auth import Inferrer, Reader, ThePlatform
-from luthier.api.wire.batches import BatchAnswer, BatchList, BatchQuery, CreateBatch
-from luthier.core.lists import PageQuery
+from luthier.api.json_route import JsonRoute
+from luthier.api.wire.base import ListedText, Paged
+from luthier.api.wire.batches import BatchAnswer, CreateBatch
 from luthier.domain import batches
 
-router = APIRouter(prefix="/batches", tags=["batches"])
+router = APIRouter(prefix="/batches", tags=["batches"], route_class=JsonRoute)
 
 
 @router.post("", operation_id="createBatch")
@@ -29,12 +30,10 @@ def create(platform: ThePlatform, caller: Inferrer, body: CreateBatch) -> BatchA
 
 
 @router.get("", operation_id="listBatches")
-def list_batches(platform: ThePlatform, caller: Reader, query: Annotated[BatchQuery, Query()]) -> BatchList:
+def list_batches(platform: ThePlatform, caller: Reader, query: Annotated[Paged, Query()]) -> ListedText[BatchAnswer]:
     """List the project's batches, newest first."""
-    page = batches.list_page(platform.database, caller.project_id, PageQuery(query.limit, query.after))
-    data = [BatchAnswer.of(batch) for batch in page.items]
-    first, last = (data[0].id, data[-1].id) if data else ("", "")
-    return BatchList(data=data, first_id=first, last_id=last, has_more=page.has_more)
+    page = batches.list_page(platform.database, caller.project_id, query.wanted)
+    return ListedText.of([BatchAnswer.of(batch) for batch in page.items], page.has_more)
 
 
 @router.get("/{batch_id}", operation_id="retrieveBatch")

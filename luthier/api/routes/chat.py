@@ -9,15 +9,15 @@ from fastapi.responses import JSONResponse, Response
 
 from luthier.api.auth import Inferrer, Reader, ThePlatform
 from luthier.api.invalid import validate
+from luthier.api.json_route import JsonRoute
 from luthier.api.streams import STREAMED, answered, chosen, data_events, event_stream
-from luthier.api.wire.base import Deleted, filtered_by_metadata
-from luthier.api.wire.chat import ChatQuery, CreateChat, MessageQuery, UpdateChat, stored_answer
+from luthier.api.wire.base import Deleted, Ordered, filtered_by_metadata
+from luthier.api.wire.chat import ChatQuery, CreateChat, UpdateChat, stored_answer
 from luthier.core.json import Json, JsonObject
-from luthier.core.lists import PageQuery
 from luthier.domain import chats
 from luthier.domain.chats import ChatRequest
 
-router = APIRouter(prefix="/chat/completions", tags=["chat"])
+router = APIRouter(prefix="/chat/completions", tags=["chat"], route_class=JsonRoute)
 
 
 @router.post("", operation_id="createChatCompletion", responses=STREAMED)
@@ -35,9 +35,10 @@ def list_chats(request: Request, platform: ThePlatform, caller: Reader) -> JSONR
     """List stored chats, oldest first; `metadata[k]=v` filters."""
     given = request.query_params.multi_items()
     metadata = {name[9:-1]: value for name, value in given if name.startswith("metadata[") and name.endswith("]")}
-    query = validate(ChatQuery, {name: value for name, value in given if not name.startswith("metadata[")})
-    wanted = PageQuery(query.limit, query.after, query.order)
-    page = chats.list_page(platform.database, caller.project_id, wanted, model=query.model, metadata=metadata)
+    none = [("metadata", ""), ("metadata", "null")]  # how clients send null
+    rest = {name: value for name, value in given if not name.startswith("metadata[") and (name, value) not in none}
+    query = validate(ChatQuery, rest)
+    page = chats.list_page(platform.database, caller.project_id, query.wanted, model=query.model, metadata=metadata)
     return JSONResponse(_listed([stored_answer(chat) for chat in page.items], page.has_more))
 
 
@@ -63,11 +64,10 @@ def delete(platform: ThePlatform, caller: Inferrer, completion_id: str) -> Delet
 
 @router.get("/{completion_id}/messages", operation_id="getChatCompletionMessages")
 def messages(
-    platform: ThePlatform, caller: Reader, completion_id: str, query: Annotated[MessageQuery, Query()]
+    platform: ThePlatform, caller: Reader, completion_id: str, query: Annotated[Ordered, Query()]
 ) -> JSONResponse:
     """What was asked in a stored chat."""
-    wanted = PageQuery(query.limit, query.after, query.order)
-    page = chats.list_messages(platform.database, caller.project_id, completion_id, wanted)
+    page = chats.list_messages(platform.database, caller.project_id, completion_id, query.wanted)
     return JSONResponse(_listed(page.items, page.has_more))
 
 

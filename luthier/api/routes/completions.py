@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from luthier.api.auth import Inferrer, ThePlatform
+from luthier.api.json_route import JsonRoute
 from luthier.api.streams import STREAMED, answered, chosen, data_events, event_stream
 from luthier.api.wire.completions import CreateCompletion, CreateEmbedding
 from luthier.core.json import JsonObject
@@ -17,7 +18,7 @@ from luthier.core.projects import Caller
 from luthier.domain import inference
 from luthier.domain.platform import Platform
 
-router = APIRouter(tags=["completions"])
+router = APIRouter(tags=["completions"], route_class=JsonRoute)
 
 
 @router.post("/completions", operation_id="createCompletion", responses=STREAMED)

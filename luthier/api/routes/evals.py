@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from luthier.api.auth import Inferrer, Reader, ThePlatform
+from luthier.api.json_route import JsonRoute
 from luthier.api.wire.base import ListedText
 from luthier.api.wire.evals import (
     CreateEval,
@@ -21,10 +22,9 @@ from luthier.api.wire.evals import (
     RunsQuery,
     UpdateEval,
 )
-from luthier.core.lists import PageQuery
 from luthier.domain import evals
 
-router = APIRouter(prefix="/evals", tags=["evals"])
+router = APIRouter(prefix="/evals", tags=["evals"], route_class=JsonRoute)
 
 
 @router.post("", operation_id="createEval", status_code=201)
@@ -36,8 +36,7 @@ async def create(platform: ThePlatform, caller: Inferrer, body: CreateEval) -> E
 @router.get("", operation_id="listEvals")
 def list_evals(platform: ThePlatform, caller: Reader, query: Annotated[EvalsQuery, Query()]) -> ListedText[EvalAnswer]:
     """List the project's evals."""
-    wanted = PageQuery(query.limit, query.after, query.order)
-    page = evals.list_page(platform, caller.project_id, wanted, order_by=query.order_by)
+    page = evals.list_page(platform, caller.project_id, query.wanted, order_by=query.order_by)
     return ListedText.of([EvalAnswer.of(tested) for tested in page.items], page.has_more)
 
 
@@ -73,8 +72,7 @@ def list_runs(
     request: Request, platform: ThePlatform, caller: Reader, eval_id: str, query: Annotated[RunsQuery, Query()]
 ) -> ListedText[RunAnswer]:
     """List an eval's runs."""
-    wanted = PageQuery(query.limit, query.after, query.order)
-    page = evals.list_runs(platform, caller.project_id, eval_id, wanted, status=query.status)
+    page = evals.list_runs(platform, caller.project_id, eval_id, query.wanted, status=query.status)
     return ListedText.of([RunAnswer.of(run, str(request.base_url)) for run in page.items], page.has_more)
 
 
@@ -103,8 +101,7 @@ def list_items(
     platform: ThePlatform, caller: Reader, eval_id: str, run_id: str, query: Annotated[ItemsQuery, Query()]
 ) -> ListedText[ItemAnswer]:
     """List what became of a run's rows."""
-    wanted = PageQuery(query.limit, query.after, query.order)
-    page = evals.list_items(platform, caller.project_id, eval_id, run_id, wanted, status=query.status)
+    page = evals.list_items(platform, caller.project_id, eval_id, run_id, query.wanted, status=query.status)
     return ListedText.of([ItemAnswer.of(item) for item in page.items], page.has_more)
 
 

@@ -12,9 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from luthier.api.auth import Reader, ThePlatform, Tuner
 from luthier.api.invalid import validate
 from luthier.api.multipart import documented, receive_form
-from luthier.api.wire.base import Deleted
-from luthier.api.wire.files import CreateFile, FileAnswer, FileList, FileQuery
-from luthier.core.lists import PageQuery
+from luthier.api.wire.base import Deleted, ListedText
+from luthier.api.wire.files import CreateFile, FileAnswer, FileQuery
 from luthier.domain import files
 
 router = APIRouter(prefix="/files", tags=["files"])
@@ -39,17 +38,10 @@ async def create(request: Request, platform: ThePlatform, caller: Tuner) -> File
 
 
 @router.get("", operation_id="listFiles")
-def list_files(platform: ThePlatform, caller: Reader, query: Annotated[FileQuery, Query()]) -> FileList:
+def list_files(platform: ThePlatform, caller: Reader, query: Annotated[FileQuery, Query()]) -> ListedText[FileAnswer]:
     """List the project's files."""
-    wanted = PageQuery(query.limit, query.after, query.order)
-    page = files.list_page(platform.database, caller.project_id, wanted, purpose=query.purpose)
-    data = [FileAnswer.of(file) for file in page.items]
-    return FileList(
-        data=data,
-        first_id=data[0].id if data else "",
-        last_id=data[-1].id if data else "",
-        has_more=page.has_more,
-    )
+    page = files.list_page(platform.database, caller.project_id, query.wanted, purpose=query.purpose)
+    return ListedText.of([FileAnswer.of(file) for file in page.items], page.has_more)
 
 
 @router.get("/{file_id}", operation_id="retrieveFile")

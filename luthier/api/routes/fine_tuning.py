@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from luthier.api.auth import Admin, Reader, ThePlatform, Tuner
 from luthier.api.invalid import validate
+from luthier.api.json_route import JsonRoute
 from luthier.api.wire.base import Deleted, Listed, ListedEnds, filtered_by_metadata
 from luthier.api.wire.fine_tuning import (
     CheckpointAnswer,
@@ -21,10 +22,9 @@ from luthier.api.wire.fine_tuning import (
     PermissionQuery,
 )
 from luthier.core.errors import InvalidRequest
-from luthier.core.lists import PageQuery
 from luthier.domain import jobs, permissions
 
-router = APIRouter(prefix="/fine_tuning", tags=["fine_tuning"])
+router = APIRouter(prefix="/fine_tuning", tags=["fine_tuning"], route_class=JsonRoute)
 
 
 @router.post("/jobs", operation_id="createFineTuningJob")
@@ -43,7 +43,7 @@ def list_jobs(request: Request, platform: ThePlatform, caller: Reader) -> Listed
         if name.startswith("metadata[") and name.endswith("]"):
             metadata[name[9:-1]] = value
         elif name == "metadata":
-            if value != "null":
+            if value not in ("null", ""):  # the second is how Node's client sends null
                 raise InvalidRequest(
                     "Invalid 'metadata': filter by metadata[KEY]=VALUE, or metadata=null for jobs without any.",
                     code="invalid_value",
@@ -53,9 +53,7 @@ def list_jobs(request: Request, platform: ThePlatform, caller: Reader) -> Listed
         else:
             rest[name] = value
     query = validate(ListQuery, rest)
-    page = jobs.list_page(
-        platform.database, caller.project_id, PageQuery(query.limit, query.after), metadata=metadata, plain=plain
-    )
+    page = jobs.list_page(platform.database, caller.project_id, query.wanted, metadata=metadata, plain=plain)
     return Listed(data=[JobAnswer.of(job) for job in page.items], has_more=page.has_more)
 
 
@@ -88,8 +86,7 @@ def list_events(
     platform: ThePlatform, caller: Reader, fine_tuning_job_id: str, query: Annotated[ListQuery, Query()]
 ) -> Listed[EventAnswer]:
     """What happened to a job, newest first."""
-    wanted = PageQuery(query.limit, query.after)
-    page = jobs.list_events(platform.database, caller.project_id, fine_tuning_job_id, wanted)
+    page = jobs.list_events(platform.database, caller.project_id, fine_tuning_job_id, query.wanted)
     return Listed(data=[EventAnswer.of(event) for event in page.items], has_more=page.has_more)
 
 
@@ -98,8 +95,7 @@ def list_checkpoints(
     platform: ThePlatform, caller: Reader, fine_tuning_job_id: str, query: Annotated[CheckpointQuery, Query()]
 ) -> ListedEnds[CheckpointAnswer]:
     """A job's checkpoints, newest first."""
-    wanted = PageQuery(query.limit, query.after)
-    page = jobs.list_checkpoints(platform.database, caller.project_id, fine_tuning_job_id, wanted)
+    page = jobs.list_checkpoints(platform.database, caller.project_id, fine_tuning_job_id, query.wanted)
     return ListedEnds.of([CheckpointAnswer.of(checkpoint) for checkpoint in page.items], page.has_more)
 
 
@@ -117,8 +113,7 @@ def list_permissions(
     platform: ThePlatform, caller: Admin, checkpoint: str, query: Annotated[PermissionQuery, Query()]
 ) -> ListedEnds[PermissionAnswer]:
     """Who may call a checkpoint."""
-    wanted = PageQuery(query.limit, query.after, "asc" if query.order == "ascending" else "desc")
-    page = permissions.list_page(platform.database, caller, checkpoint, wanted, project_id=query.project_id)
+    page = permissions.list_page(platform.database, caller, checkpoint, query.wanted, project_id=query.project_id)
     return ListedEnds.of([PermissionAnswer.of(permission) for permission in page.items], page.has_more)
 
 

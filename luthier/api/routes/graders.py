@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request
 
 from luthier.api.auth import Inferrer, ThePlatform
 from luthier.api.inside import asking
+from luthier.api.json_route import JsonRoute
 from luthier.api.wire.graders import GradeAnswer, RunGrader, ValidatedGrader, ValidateGrader
 from luthier.domain import graders
 from luthier.domain.eval_samples import names_of_text
 
-router = APIRouter(prefix="/fine_tuning/alpha/graders", tags=["graders"])
+router = APIRouter(prefix="/fine_tuning/alpha/graders", tags=["graders"], route_class=JsonRoute)
 
 
 @router.post("/run", operation_id="runGrader")

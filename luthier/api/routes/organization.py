@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 
 from luthier.api.auth import Admin, ThePlatform
 from luthier.api.invalid import validate
-from luthier.api.wire.base import Deleted, ListedEnds, documented_query
+from luthier.api.json_route import JsonRoute
+from luthier.api.wire.base import Deleted, ListedEnds, Ordered, documented_query
 from luthier.api.wire.organization import (
     AdminKeyAnswer,
-    AdminKeyQuery,
     AuditQuery,
     CreateAdminKey,
     CreateProject,
@@ -28,11 +28,10 @@ from luthier.api.wire.organization import (
     audit_answer,
 )
 from luthier.core.json import JsonObject
-from luthier.core.lists import PageQuery
 from luthier.core.projects import DEFAULT_SCOPES
 from luthier.domain import audit, keys, projects
 
-router = APIRouter(prefix="/organization", tags=["organization"])
+router = APIRouter(prefix="/organization", tags=["organization"], route_class=JsonRoute)
 
 
 @router.post("/projects", operation_id="create-project")
@@ -46,8 +45,7 @@ def list_projects(
     platform: ThePlatform, caller: Admin, query: Annotated[ProjectQuery, Query()]
 ) -> ListedEnds[ProjectAnswer]:
     """List projects, newest first."""
-    wanted = PageQuery(query.limit, query.after)
-    page = projects.list_page(platform.database, caller, wanted, archived=query.include_archived)
+    page = projects.list_page(platform.database, caller, query.wanted, archived=query.include_archived)
     return ListedEnds.of([ProjectAnswer.of(project) for project in page.items], page.has_more)
 
 
@@ -94,7 +92,7 @@ def list_project_keys(
     access = access_to(projects.get(platform.database, caller, project_id))
     if query.owner_project_access not in {access, "any"}:
         return ListedEnds.of([], False)
-    page = keys.list_page(platform.database, project_id, PageQuery(query.limit, query.after))
+    page = keys.list_page(platform.database, project_id, query.wanted)
     return ListedEnds.of([ProjectKeyAnswer.of(key, access) for key in page.items], page.has_more)
 
 
@@ -129,10 +127,10 @@ def create_admin_key(platform: ThePlatform, caller: Admin, body: CreateAdminKey)
 
 @router.get("/admin_api_keys", operation_id="admin-api-keys-list")
 def list_admin_keys(
-    platform: ThePlatform, caller: Admin, query: Annotated[AdminKeyQuery, Query()]
+    platform: ThePlatform, caller: Admin, query: Annotated[Ordered, Query()]
 ) -> ListedEnds[AdminKeyAnswer]:
     """List keys with the scope `admin`, oldest first."""
-    page = keys.list_admin_page(platform.database, caller, PageQuery(query.limit, query.after, query.order))
+    page = keys.list_admin_page(platform.database, caller, query.wanted)
     return ListedEnds.of([AdminKeyAnswer.of(key) for key in page.items], page.has_more)
 
 
@@ -158,7 +156,7 @@ def list_audit_logs(request: Request, platform: ThePlatform, caller: Admin) -> J
     if bounds:
         fields["effective_at"] = {name[len("effective_at[") : -1]: value for name, value in bounds.items()}
     query = validate(AuditQuery, fields)
-    page = audit.list_page(platform.database, caller, PageQuery(query.limit, query.after), query.to_filter())
+    page = audit.list_page(platform.database, caller, query.wanted, query.to_filter())
     data: list[JsonObject] = [audit_answer(entry) for entry in page.items]
     ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
     return JSONResponse({"object": "list", "data": data, "has_more": page.has_more, **ends})

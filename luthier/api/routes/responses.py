@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from luthier.api.auth import Inferrer, Reader, ThePlatform
+from luthier.api.json_route import JsonRoute
 from luthier.api.streams import STREAMED, answered, event_stream
 from luthier.api.wire.base import UNSUPPORTED, X_UNSUPPORTED, Deleted
-from luthier.api.wire.responses import CountTokens, CreateResponse, ItemQuery, RetrieveQuery
+from luthier.api.wire.responses import CountTokens, CreateResponse, ItemQuery, RetrieveQuery, included
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
-from luthier.core.lists import PageQuery
 from luthier.domain import responses
 
-router = APIRouter(prefix="/responses", tags=["responses"])
+router = APIRouter(prefix="/responses", tags=["responses"], route_class=JsonRoute)
 
 
 @router.post("", operation_id="createResponse", responses=STREAMED)
@@ -52,10 +52,12 @@ async def compact(_caller: Inferrer) -> Response:
 
 @router.get("/{response_id}", operation_id="getResponse")
 async def retrieve(
-    platform: ThePlatform, caller: Reader, response_id: str, _query: Annotated[RetrieveQuery, Query()]
+    platform: ThePlatform, caller: Reader, response_id: str, query: Annotated[RetrieveQuery, Query()]
 ) -> JSONResponse:
     """One kept response."""
-    return JSONResponse((await responses.get(platform, caller.project_id, response_id)).answer)
+    kept = await responses.get(platform, caller.project_id, response_id)
+    output = cast("list[JsonObject]", kept.answer["output"])
+    return JSONResponse({**kept.answer, "output": included(output, query.include)})
 
 
 @router.delete("/{response_id}", operation_id="deleteResponse")
@@ -76,10 +78,9 @@ async def input_items(
     platform: ThePlatform, caller: Reader, response_id: str, query: Annotated[ItemQuery, Query()]
 ) -> JSONResponse:
     """What a response was made of."""
-    wanted = PageQuery(query.limit, query.after, query.order)
-    page = await responses.list_input(platform, caller.project_id, response_id, wanted)
+    page = await responses.list_input(platform, caller.project_id, response_id, query.wanted)
     ends: list[Json] = [page.items[0]["id"], page.items[-1]["id"]] if page.items else ["", ""]
-    listed = {"object": "list", "data": page.items, "has_more": page.has_more}
+    listed = {"object": "list", "data": included(page.items, query.include), "has_more": page.has_more}
     return JSONResponse({**listed, "first_id": ends[0], "last_id": ends[1]})
 
 

@@ -7,11 +7,12 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.api.auth import ThePlatform, Tuner
 from luthier.api.invalid import validate
+from luthier.api.json_route import JsonRoute
 from luthier.api.multipart import documented, receive_form
 from luthier.api.wire.files import CompleteUpload, CreateUpload, NoMore, PartAnswer, UploadAnswer
 from luthier.domain import uploads
 
-router = APIRouter(prefix="/uploads", tags=["uploads"])
+router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=JsonRoute)
 
 
 @router.post("", operation_id="createUpload")

@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from luthier.api.auth import Reader, ThePlatform, Tuner
-from luthier.api.wire.base import Deleted, ListedEnds
+from luthier.api.json_route import JsonRoute
+from luthier.api.wire.base import Deleted, ListedEnds, Paged
 from luthier.api.wire.webhooks import (
     CreateEndpoint,
     DeliveryAnswer,
     DeliveryQuery,
     EndpointAnswer,
-    EndpointQuery,
     EndpointTested,
     EndpointWithSecret,
     EventTypeList,
@@ -21,11 +21,10 @@ from luthier.api.wire.webhooks import (
     TestEndpoint,
     UpdateEndpoint,
 )
-from luthier.core.lists import PageQuery
 from luthier.core.webhooks import EVENT_TYPES
 from luthier.domain import webhooks
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=JsonRoute)
 
 
 @router.get("/webhook_event_types", operation_id="listWebhookEventTypes")
@@ -43,10 +42,10 @@ def create(platform: ThePlatform, caller: Tuner, body: CreateEndpoint) -> Endpoi
 
 @router.get("/webhook_endpoints", operation_id="listWebhookEndpoints")
 def list_endpoints(
-    platform: ThePlatform, caller: Reader, query: Annotated[EndpointQuery, Query()]
+    platform: ThePlatform, caller: Reader, query: Annotated[Paged, Query()]
 ) -> ListedEnds[EndpointAnswer]:
     """List the project's endpoints, newest first."""
-    page = webhooks.list_page(platform, caller.project_id, PageQuery(query.limit, query.after))
+    page = webhooks.list_page(platform, caller.project_id, query.wanted)
     return ListedEnds.of([EndpointAnswer.of(endpoint) for endpoint in page.items], page.has_more)
 
 
@@ -100,8 +99,7 @@ def list_deliveries(
     platform: ThePlatform, caller: Reader, query: Annotated[DeliveryQuery, Query()]
 ) -> ListedEnds[DeliveryAnswer]:
     """What was sent to endpoints or is to be, newest first."""
-    wanted = PageQuery(query.limit, query.after)
-    page = webhooks.list_deliveries(platform, caller.project_id, wanted, endpoint_id=query.webhook_endpoint_id)
+    page = webhooks.list_deliveries(platform, caller.project_id, query.wanted, endpoint_id=query.webhook_endpoint_id)
     return ListedEnds.of([DeliveryAnswer.of(delivery) for delivery in page.items], page.has_more)
 
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from luthier.core.lists import Order, PageQuery
+
 UNSUPPORTED: Final = "unsupported_value"  # the error's code, and the type of Pydantic's error
 X_UNSUPPORTED: Final = "x-unsupported"  # in the API document: `true`, or the values that are refused
 
@@ -56,6 +58,29 @@ class Query(BaseModel):
     """A request's query: everything is text, so numbers are read from it; an unknown parameter is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Paged(Query):
+    """A page of a list, newest first."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    after: str | None = None
+
+    @property
+    def wanted(self) -> PageQuery:
+        """The page as the store asks for it."""
+        return PageQuery(self.limit, self.after)
+
+
+class Ordered(Paged):
+    """A page of a list, in either order."""
+
+    order: Order = "asc"
+
+    @property
+    def wanted(self) -> PageQuery:
+        """The page as the store asks for it."""
+        return PageQuery(self.limit, self.after, self.order)
 
 
 class Answer(BaseModel):

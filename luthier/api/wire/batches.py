@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.api.wire.base import Answer, Body, Metadata, Query
+from luthier.api.wire.base import Answer, Body, Identified, Metadata
 from luthier.core.batches import Batch, BatchStatus, Endpoint
 
 
@@ -25,13 +25,6 @@ class CreateBatch(Body):
     completion_window: Literal["24h"]
     metadata: Metadata | None = None
     output_expires_after: OutputExpiresAfter | None = None
-
-
-class BatchQuery(Query):
-    """Which batches to list."""
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    after: str | None = None
 
 
 class BatchErrorAnswer(Answer):
@@ -80,10 +73,9 @@ class BatchUsage(Answer):
     total_tokens: int
 
 
-class BatchAnswer(Answer):
+class BatchAnswer(Identified):
     """A batch. `model` is left out until the input has been looked at: OpenAI's schema has no null there."""
 
-    id: str
     object: Literal["batch"] = "batch"
     endpoint: str
     model: Annotated[str | None, Field(exclude_if=lambda model: model is None)]
@@ -145,13 +137,3 @@ class BatchAnswer(Answer):
             ),
             metadata=batch.metadata,
         )
-
-
-class BatchList(Answer):
-    """A page of batches. OpenAI's schema has text at both ends, so an empty page says ""."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchAnswer]
-    first_id: str
-    last_id: str
-    has_more: bool

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from luthier.api.wire.base import Body, Metadata, Query, Unsupported
+from luthier.api.wire.base import Body, Metadata, Ordered, Unsupported
+from luthier.api.wire.messages import Message, check_calls, check_contents
 from luthier.core.chats import StoredChat
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
@@ -35,100 +36,6 @@ def unsupported(param: str, value: object) -> InvalidRequest:
     return InvalidRequest(
         f"Unsupported value: '{param}' does not support {shown} on this server.", code="unsupported_value", param=param
     )
-
-
-class TextPart(Body):
-    """Text among the parts of a content."""
-
-    type: Literal["text"]
-    text: str
-
-
-class RefusalPart(Body):
-    """What an assistant would not do."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-class OtherPart(Body):
-    """Pictures, sound and files: refused by name."""
-
-    type: Annotated[Literal["image_url", "input_audio", "file"], Unsupported()]
-    image_url: dict[str, Any] | None = None
-    input_audio: dict[str, Any] | None = None
-    file: dict[str, Any] | None = None
-
-
-Part = Annotated[TextPart | RefusalPart | OtherPart, Field(discriminator="type")]
-Content = str | Annotated[list[Part], Field(min_length=1)]
-
-
-class FunctionCall(Body):
-    """A call that an assistant made; arguments are JSON text."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(Body):
-    """A call with the id that its result will name."""
-
-    id: str
-    type: Literal["function"]
-    function: FunctionCall
-    index: Annotated[int | None, Field(exclude=True)] = None  # of calls put together from a stream's pieces
-
-
-class Instruction(Body):
-    """What is said before the talk."""
-
-    role: Literal["system", "developer"]
-    content: Content
-    name: str | None = None
-
-
-class UserMessage(Body):
-    """What the user says."""
-
-    role: Literal["user"]
-    content: Content
-    name: str | None = None
-
-
-class AssistantMessage(Body):
-    """What the model said."""
-
-    role: Literal["assistant"]
-    content: Content | None = None
-    refusal: str | None = None
-    name: str | None = None
-    audio: Annotated[dict[str, Any] | None, Unsupported()] = None
-    tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
-    function_call: FunctionCall | None = None
-    annotations: list[JsonObject] | None = None  # clients send answers back as they came
-
-
-class ToolMessage(Body):
-    """What a call gave."""
-
-    role: Literal["tool"]
-    content: Content
-    tool_call_id: str
-    name: str | None = None  # in no document of OpenAI's, and in the loops of its cookbook
-
-
-class FunctionMessage(Body):
-    """What a call gave, in the deprecated form."""
-
-    role: Literal["function"]
-    content: str | None
-    name: str
-
-
-Message = Annotated[
-    Instruction | UserMessage | AssistantMessage | ToolMessage | FunctionMessage, Field(discriminator="role")
-]
 
 
 class Function(Body):
@@ -262,8 +169,15 @@ class CreateChat(Sampling):
     def to_body(self) -> JsonObject:
         """The body for an engine. Errors: `InvalidRequest` for what cannot be honoured, by its name."""
         self.check_stream()
-        self._check_messages()
+        check_contents(self.messages)
+        check_calls(self.messages)
         self._check_tools()
+        if self.metadata and not self.store:
+            raise InvalidRequest(
+                "The 'metadata' parameter is only allowed when 'store' is enabled.",
+                code="invalid_value",
+                param="metadata",
+            )
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest(
                 "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
@@ -291,17 +205,6 @@ class CreateChat(Sampling):
         )
         self._check_format(body)
         return body
-
-    def _check_messages(self) -> None:
-        for number, message in enumerate(self.messages):
-            if not isinstance(message, AssistantMessage) or message.content is not None:
-                continue
-            if not (message.tool_calls or message.function_call or message.refusal):
-                raise InvalidRequest(
-                    f"Invalid value for 'content': expected a string, got null. (messages[{number}])",
-                    code="invalid_type",
-                    param=f"messages[{number}].content",
-                )
 
     def _check_tools(self) -> None:
         for number, tool in enumerate(self.tools or ()):
@@ -348,21 +251,10 @@ class CreateChat(Sampling):
             )
 
 
-class ChatQuery(Query):
+class ChatQuery(Ordered):
     """A page of stored chats; the metadata filter is read beside it."""
 
     model: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    after: str | None = None
-    order: Literal["asc", "desc"] = "asc"
-
-
-class MessageQuery(Query):
-    """A page of a stored chat's messages."""
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    after: str | None = None
-    order: Literal["asc", "desc"] = "asc"
 
 
 class UpdateChat(Body):

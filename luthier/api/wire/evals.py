@@ -7,15 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from luthier.api.wire import graders
-from luthier.api.wire.base import Answer, Body, Identified, Metadata, Query, Unsupported
+from luthier.api.wire.base import Answer, Body, Identified, Metadata, Ordered, Unsupported
 from luthier.api.wire.chat import ResponseFormat, Seed, Temperature, Tool, TopP
 from luthier.api.wire.responses import TextSettings
 from luthier.api.wire.responses import Tool as ResponseTool
 from luthier.core.evals import Eval, EvalRun, ItemStatus, OutputItem, RunStatus
 from luthier.core.json import JsonObject
 from luthier.domain.evals import NewEval
-
-Order = Literal["asc", "desc"]
 
 
 class CustomConfig(Body):
@@ -86,30 +84,21 @@ class UpdateEval(Body):
     metadata: Metadata | None = None
 
 
-class EvalsQuery(Query):
+class EvalsQuery(Ordered):
     """A page of evals."""
 
-    after: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    order: Order = "asc"
     order_by: Literal["created_at", "updated_at"] = "created_at"
 
 
-class RunsQuery(Query):
+class RunsQuery(Ordered):
     """A page of runs."""
 
-    after: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    order: Order = "asc"
     status: RunStatus | None = None
 
 
-class ItemsQuery(Query):
+class ItemsQuery(Ordered):
     """A page of output items."""
 
-    after: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    order: Order = "asc"
     status: Literal["fail", "pass"] | None = None
 
 
@@ -246,7 +235,6 @@ class CreateRun(Body):
 class EvalAnswer(Identified):
     """An eval."""
 
-    id: str
     object: Literal["eval"] = "eval"
     name: str
     created_at: int
@@ -287,7 +275,6 @@ class CriterionCounts(Answer):
 class RunAnswer(Identified):
     """A run. `model` is empty where none is asked."""
 
-    id: str
     object: Literal["eval.run"] = "eval.run"
     eval_id: str
     status: RunStatus
@@ -330,7 +317,6 @@ class RunAnswer(Identified):
 class ItemAnswer(Identified):
     """What became of a row."""
 
-    id: str
     object: Literal["eval.run.output_item"] = "eval.run.output_item"
     created_at: int
     run_id: str

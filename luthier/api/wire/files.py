@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from luthier.api.wire.base import Answer, Body, Query
+from luthier.api.wire.base import Answer, Body, Identified, Ordered
 from luthier.core.files import FileObject, Part, Upload
+from luthier.core.lists import Order
 
 FilePurpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
-UploadPurpose = Literal["assistants", "batch", "fine-tune", "vision"]
 
 
 class ExpiresAfter(BaseModel):
@@ -31,19 +31,17 @@ class CreateFile(BaseModel):
     expires_after: ExpiresAfter | None = None
 
 
-class FileQuery(Query):
+class FileQuery(Ordered):
     """Which files to list."""
 
     purpose: str | None = None
     limit: Annotated[int, Field(ge=1, le=10_000)] = 10_000
-    order: Literal["asc", "desc"] = "desc"
-    after: str | None = None
+    order: Order = "desc"
 
 
-class FileAnswer(Answer):
+class FileAnswer(Identified):
     """A file."""
 
-    id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
@@ -68,21 +66,11 @@ class FileAnswer(Answer):
         )
 
 
-class FileList(Answer):
-    """A page of files. OpenAI's schema has text at both ends, so an empty page says ""."""
-
-    object: Literal["list"] = "list"
-    data: list[FileAnswer]
-    first_id: str
-    last_id: str
-    has_more: bool
-
-
 class CreateUpload(Body):
     """A file that will come in parts."""
 
     filename: Annotated[str, Field(min_length=1, max_length=512)]
-    purpose: UploadPurpose
+    purpose: FilePurpose
     bytes: Annotated[int, Field(ge=1)]
     mime_type: Annotated[str, Field(min_length=1, max_length=256)]
     expires_after: ExpiresAfter | None = None

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.api.wire.base import Answer, Body, Identified, Metadata, Query, Unsupported
+from luthier.api.wire.base import Answer, Body, Identified, Metadata, Paged, Unsupported
 from luthier.core.errors import InvalidRequest
 from luthier.core.jobs import Asked, Checkpoint, Job, JobEvent
 from luthier.core.json import JsonObject
+from luthier.core.lists import PageQuery
 from luthier.core.models import Permission
 from luthier.core.quotes import Quote
 from luthier.domain.jobs import NewJob
@@ -135,11 +136,10 @@ class CreateJob(Body):
         return {name: older.get(name, value) if value == "auto" else value for name, value in asked.items()}
 
 
-class ListQuery(Query):
+class ListQuery(Paged):
     """A page of a job's events, or of jobs; their metadata filter is read beside it."""
 
     limit: Annotated[int, Field(ge=1, le=10_000)] = 20
-    after: str | None = None
 
 
 class CheckpointQuery(ListQuery):
@@ -153,6 +153,11 @@ class PermissionQuery(CheckpointQuery):
 
     project_id: str | None = None
     order: Literal["ascending", "descending"] = "descending"
+
+    @property
+    def wanted(self) -> PageQuery:
+        """The page as the store asks for it."""
+        return PageQuery(self.limit, self.after, "asc" if self.order == "ascending" else "desc")
 
 
 class ErrorAnswer(Answer):
@@ -180,7 +185,6 @@ class MethodAnswer(Answer):
 class JobAnswer(Identified):
     """A job."""
 
-    id: str
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
     created_at: int
     error: ErrorAnswer | None
@@ -240,7 +244,6 @@ class JobAnswer(Identified):
 class EventAnswer(Identified):
     """One thing that happened to a job."""
 
-    id: str
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
     created_at: int
     level: Literal["info", "warn", "error"]
@@ -264,7 +267,6 @@ class EventAnswer(Identified):
 class CheckpointAnswer(Identified):
     """A usable state of a job's model."""
 
-    id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
     created_at: int
     fine_tuned_model_checkpoint: str
@@ -294,7 +296,6 @@ class CreatePermissions(Body):
 class PermissionAnswer(Identified):
     """One project's permission."""
 
-    id: str
     object: Literal["checkpoint.permission"] = "checkpoint.permission"
     created_at: int
     project_id: str

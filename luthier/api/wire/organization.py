@@ -6,14 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.api.wire.base import Answer, Body, Identified, Query, Unsupported
+from luthier.api.wire.base import Answer, Body, Identified, Paged, Unsupported
 from luthier.core.json import JsonObject
 from luthier.core.projects import ApiKey, AuditEntry, AuditFilter, Project, Scope
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Lifetime = Annotated[int, Field(ge=1, le=31_536_000)]
 Access = Literal["active", "inactive"]
-Limit = Annotated[int, Field(ge=1, le=100)]
 
 
 class CreateProject(Body):
@@ -31,18 +30,15 @@ class UpdateProject(Body):
     external_key_id: Annotated[str | None, Unsupported()] = None
 
 
-class ProjectQuery(Query):
+class ProjectQuery(Paged):
     """Which projects to list."""
 
-    limit: Limit = 20
-    after: str | None = None
     include_archived: bool = False
 
 
 class ProjectAnswer(Identified):
     """A project."""
 
-    id: str
     object: Literal["organization.project"] = "organization.project"
     name: str
     created_at: int
@@ -68,14 +64,6 @@ class CreateAdminKey(Body):
     expires_in_seconds: Lifetime | None = None
 
 
-class AdminKeyQuery(Query):
-    """Which admin keys to list."""
-
-    limit: Limit = 20
-    after: str | None = None
-    order: Literal["asc", "desc"] = "asc"
-
-
 class AdminKeyOwner(Answer):
     """Whom a key stands for: itself, as this server has no users."""
 
@@ -91,7 +79,6 @@ class AdminKeyAnswer(Identified):
     """A key with the scope `admin`."""
 
     object: Literal["organization.admin_api_key"] = "organization.admin_api_key"
-    id: str
     name: str
     redacted_value: str
     created_at: int
@@ -127,11 +114,9 @@ class CreateProjectKey(Body):
     expires_in_seconds: Lifetime | None = None
 
 
-class ProjectKeyQuery(Query):
+class ProjectKeyQuery(Paged):
     """Which of a project's keys to list."""
 
-    limit: Limit = 20
-    after: str | None = None
     owner_project_access: Literal["active", "inactive", "any"] = "any"
 
 
@@ -155,7 +140,6 @@ class ProjectKeyAnswer(Identified):
     """A project's key. `scopes` is ours."""
 
     object: Literal["organization.project.api_key"] = "organization.project.api_key"
-    id: str
     name: str
     redacted_value: str
     scopes: list[Scope]
@@ -187,11 +171,9 @@ class NewProjectKey(ProjectKeyAnswer):
     value: str
 
 
-class AuditQuery(Query):
+class AuditQuery(Paged):
     """Which lines of the audit log to list, newest first."""
 
-    limit: Limit = 20
-    after: str | None = None
     before: Annotated[str | None, Unsupported(why="page on with after")] = None
     effective_at: dict[Literal["gt", "gte", "lt", "lte"], int] = Field(default_factory=dict)
     project_ids: list[str] = Field([], alias="project_ids[]")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from luthier.api.wire.base import Body, Metadata, Query, Unsupported
+from luthier.api.wire.base import Body, Metadata, Ordered, Query, Unsupported
 from luthier.api.wire.chat import CacheRetention, Label, ServiceTier, Temperature, TopP, Verbosity, unsupported
+from luthier.api.wire.messages import Parsed
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
-from luthier.domain.responses import ResponseRequest
+from luthier.core.lists import Order
+from luthier.domain.responses import ResponseRequest, is_strict
 
 # What an answer can show besides. Of these, text models have log-probabilities alone; the others have nothing to show.
 Include = Literal[
@@ -23,6 +26,7 @@ Include = Literal[
     "reasoning.encrypted_content",
     "message.output_text.logprobs",
 ]
+LOGPROBS: Final = "message.output_text.logprobs"
 # What a text model that keeps no thoughts has nothing for.
 Absent = Annotated[Any, Unsupported()]
 
@@ -41,6 +45,7 @@ class OutputText(Body):
     text: str
     annotations: list[JsonObject] = Field(default_factory=list)
     logprobs: list[JsonObject] | None = None
+    parsed: Parsed = None
 
 
 class Refusal(Body):
@@ -84,6 +89,7 @@ class FunctionCallItem(Body):
     call_id: str
     name: str
     arguments: str
+    parsed_arguments: Parsed = None
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
@@ -301,7 +307,7 @@ class CreateResponse(CountTokens):
                 code="invalid_value",
                 param="store",
             )
-        with_logprobs = "message.output_text.logprobs" in (self.include or ())
+        with_logprobs = LOGPROBS in (self.include or ())
         body = {
             **request.body,
             **self.model_dump(include={"temperature", "top_p"}, exclude_none=True),
@@ -324,7 +330,7 @@ class CreateResponse(CountTokens):
         wanted = self.text.format if self.text else None
         form = wanted.model_dump(exclude_none=True, by_alias=True) if wanted else {"type": "text"}
         choice = self.tool_choice.model_dump() if isinstance(self.tool_choice, NamedFunction) else self.tool_choice
-        tools = [tool.model_dump(by_alias=True) for tool in self.tools or () if isinstance(tool, FunctionTool)]
+        tools = [tool for tool in self.tools or () if isinstance(tool, FunctionTool)]
         shown: dict[str, Any] = {
             "background": bool(self.background),
             "max_output_tokens": self.max_output_tokens,
@@ -336,7 +342,7 @@ class CreateResponse(CountTokens):
             "temperature": 1.0 if self.temperature is None else self.temperature,
             "text": {"format": form, "verbosity": "medium"},
             "tool_choice": choice or "auto",
-            "tools": [{**tool, "strict": bool(tool["strict"])} for tool in tools],
+            "tools": [{**tool.model_dump(), "strict": is_strict(tool.strict, tool.parameters)} for tool in tools],
             "top_logprobs": self.top_logprobs or 0,
             "top_p": 1.0 if self.top_p is None else self.top_p,
         }
@@ -344,10 +350,24 @@ class CreateResponse(CountTokens):
 
 
 def _chat_tool(tool: FunctionTool) -> JsonObject:
-    return {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)}
+    # `strict` is null, not absent, where nothing is said of it: a chat's engine takes that for "if the schema allows".
+    described = tool.model_dump(exclude={"type"}, exclude_none=True)
+    return {"type": "function", "function": {**described, "strict": tool.strict}}
 
 
 Included = Annotated[list[Include] | None, Field(validation_alias=AliasChoices("include", "include[]"))]
+
+
+def included(items: Sequence[JsonObject], include: Sequence[Include] | None) -> list[Json]:
+    """Items as a request wants to see them: log-probabilities only where it says so."""
+    return list(items) if LOGPROBS in (include or ()) else [_without_logprobs(item) for item in items]
+
+
+def _without_logprobs(item: JsonObject) -> JsonObject:
+    if item["type"] != "message":
+        return item
+    parts = cast("list[JsonObject]", item["content"])
+    return {**item, "content": [{**part, "logprobs": []} if part.get("logprobs") else part for part in parts]}
 
 
 class RetrieveQuery(Query):
@@ -359,10 +379,8 @@ class RetrieveQuery(Query):
     include_obfuscation: Annotated[bool | None, Unsupported(but=(False,))] = None
 
 
-class ItemQuery(Query):
+class ItemQuery(Ordered):
     """A page of input items."""
 
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    order: Literal["asc", "desc"] = "desc"
-    after: str | None = None
+    order: Order = "desc"
     include: Included = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from luthier.api.wire.base import Answer, Body, Identified, Query
+from luthier.api.wire.base import Answer, Body, Identified, Paged
 from luthier.core.json import Json
 from luthier.core.outbox import Delivery, DeliveryStatus
 from luthier.core.webhooks import WebhookEndpoint
@@ -46,14 +46,7 @@ class TestEndpoint(Body):
     event_type: str
 
 
-class EndpointQuery(Query):
-    """Which endpoints to list."""
-
-    after: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-
-
-class DeliveryQuery(EndpointQuery):
+class DeliveryQuery(Paged):
     """Which deliveries to list."""
 
     webhook_endpoint_id: str | None = None
@@ -62,7 +55,6 @@ class DeliveryQuery(EndpointQuery):
 class EndpointAnswer(Identified):
     """An endpoint. Its secret is shown only when it is made or rotated."""
 
-    id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
     created_at: int
     updated_at: int
@@ -116,7 +108,6 @@ class EventTypeList(Answer):
 class DeliveryAnswer(Identified):
     """One event on its way to one endpoint. Its id is the `webhook-id` that the receiver sees."""
 
-    id: str
     object: Literal["webhook_delivery"] = "webhook_delivery"
     created_at: int
     webhook_endpoint_id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.evals import ModelUsage
@@ -85,6 +85,16 @@ class Grader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Described:
+    """A grader whose fields are its document's; what is null or not there is left to its default."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """The grader that a document, checked at the door, describes."""
+        return cls(**{f.name: document[f.name] for f in fields(cls) if document.get(f.name) is not None})
+
+
 class InvalidVariable(InvalidRequest):
     """A template names what the case does not have."""
 
@@ -110,8 +120,3 @@ async def grade(grader: Grader, case: Case) -> Grade:
         return await grader.grade(case)
     except InvalidVariable:
         return Grade(errors=Errors(invalid_variable_error=True))
-
-
-def given(kind: type[Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document's values for a kind's fields; what is null or not there is left to its default."""
-    return {f.name: document[f.name] for f in fields(kind) if document.get(f.name) is not None}

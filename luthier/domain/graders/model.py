@@ -12,7 +12,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.evals import ModelUsage
 from luthier.core.json import JsonObject, parsed
 from luthier.domain.graders import templates
-from luthier.domain.graders.base import Case, Errors, Grade, given, register
+from luthier.domain.graders.base import Case, Described, Errors, Grade, register
 
 # A model that thinks in steps without end is cut here, and its answer is then no answer.
 MAX_TOKENS: Final = 2048
@@ -20,7 +20,7 @@ MAX_TOKENS: Final = 2048
 
 @register
 @dataclass(frozen=True)
-class ScoreModel:
+class ScoreModel(Described):
     """A number of `range`; what lies outside is clipped."""
 
     kind: ClassVar[str] = "score_model"
@@ -34,10 +34,6 @@ class ScoreModel:
     @property
     def threshold(self) -> float:
         return sum(self.range) / 2 if self.pass_threshold is None else self.pass_threshold
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> ScoreModel:
-        return cls(**given(cls, document))
 
     async def check(self) -> None:
         templates.check(templates.said(message["content"]) for message in self.input)
@@ -56,7 +52,7 @@ class ScoreModel:
 
 @register
 @dataclass(frozen=True)
-class LabelModel:
+class LabelModel(Described):
     """1 for a label that passes, 0 for another."""
 
     kind: ClassVar[str] = "label_model"
@@ -66,10 +62,6 @@ class LabelModel:
     input: list[JsonObject]
     labels: list[str]
     passing_labels: list[str]
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> LabelModel:
-        return cls(**given(cls, document))
 
     async def check(self) -> None:
         templates.check(templates.said(message["content"]) for message in self.input)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from luthier.core.errors import InvalidRequest
 from luthier.domain.graders import jail
-from luthier.domain.graders.base import Case, Errors, Grade, given, register
+from luthier.domain.graders.base import Case, Described, Errors, Grade, register
 
 
 @register
 @dataclass(frozen=True)
-class PythonCode:
+class PythonCode(Described):
     """The float that `grade(sample, item)` returns; anything else is an error, and scores 0."""
 
     kind: ClassVar[str] = "python"
@@ -25,10 +24,6 @@ class PythonCode:
     @property
     def threshold(self) -> float:
         return self.pass_threshold
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> PythonCode:
-        return cls(**given(cls, document))
 
     async def check(self) -> None:
         outcome = await jail.run(self.source, {}, {}, only_check=True)

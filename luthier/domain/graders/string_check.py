@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from luthier.domain.graders import templates
-from luthier.domain.graders.base import Case, Grade, given, register
+from luthier.domain.graders.base import Case, Described, Grade, register
 
 
 @register
 @dataclass(frozen=True)
-class StringCheck:
+class StringCheck(Described):
     """1 or 0. `like` and `ilike` ask whether the input contains the reference."""
 
     kind: ClassVar[str] = "string_check"
@@ -21,10 +20,6 @@ class StringCheck:
     input: str
     reference: str
     operation: Literal["eq", "ne", "like", "ilike"]
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> StringCheck:
-        return cls(**given(cls, document))
 
     async def check(self) -> None:
         templates.check([self.input, self.reference])

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from luthier.core.evals import ModelUsage
 from luthier.domain.graders import templates
-from luthier.domain.graders.base import Case, Errors, Grade, given, register
+from luthier.domain.graders.base import Case, Described, Errors, Grade, register
 
 LONGEST: Final = 200_000  # characters of a text that is compared: it takes time by their square
 LONGEST_METEOR: Final = 20_000  # whose words are compared each with each, in Python
@@ -20,7 +20,7 @@ LONGEST_METEOR: Final = 20_000  # whose words are compared each with each, in Py
 
 @register
 @dataclass(frozen=True)
-class TextSimilarity:
+class TextSimilarity(Described):
     """0 to 1, but cosine, which may be -1."""
 
     kind: ClassVar[str] = "text_similarity"
@@ -33,10 +33,6 @@ class TextSimilarity:
     @property
     def threshold(self) -> float:
         return self.pass_threshold
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> TextSimilarity:
-        return cls(**given(cls, document))
 
     async def check(self) -> None:
         templates.check([self.input, self.reference])

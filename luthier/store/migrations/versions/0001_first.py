@@ -19,9 +19,7 @@ def upgrade() -> None:
         sa.Column("answer", sa.JSON(none_as_null=True), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_answers")),
     )
-    with op.batch_alter_table("answers", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_answers_created_at"), ["created_at"], unique=False)
-
+    op.create_index(op.f("ix_answers_created_at"), "answers", ["created_at"], unique=False)
     op.create_table(
         "organizations",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -55,9 +53,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_aliases_project_id")),
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_aliases")),
     )
-    with op.batch_alter_table("aliases", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_aliases_project_id_name_pk"), ["project_id", "name", "pk"], unique=False)
-
+    op.create_index(op.f("ix_aliases_project_id_name_pk"), "aliases", ["project_id", "name", "pk"], unique=False)
     op.create_table(
         "api_keys",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -76,9 +72,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_api_keys_id")),
         sa.UniqueConstraint("sha256", name=op.f("uq_api_keys_sha256")),
     )
-    with op.batch_alter_table("api_keys", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_api_keys_project_id_pk"), ["project_id", "pk"], unique=False)
-
+    op.create_index(op.f("ix_api_keys_project_id_pk"), "api_keys", ["project_id", "pk"], unique=False)
     op.create_table(
         "audit_logs",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -95,9 +89,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_audit_logs")),
         sa.UniqueConstraint("id", name=op.f("uq_audit_logs_id")),
     )
-    with op.batch_alter_table("audit_logs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_audit_logs_organization_id_pk"), ["organization_id", "pk"], unique=False)
-
+    op.create_index(op.f("ix_audit_logs_organization_id_pk"), "audit_logs", ["organization_id", "pk"], unique=False)
     op.create_table(
         "batches",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -137,23 +129,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_batches")),
         sa.UniqueConstraint("id", name=op.f("uq_batches_id")),
     )
-    with op.batch_alter_table("batches", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_batches_project_id_pk"), ["project_id", "pk"], unique=False)
-        batch_op.create_index(
-            "ix_batches_to_purge",
-            ["pk"],
-            unique=False,
-            sqlite_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
-        )
-        batch_op.create_index(
-            "ix_batches_unfinished",
-            ["pk"],
-            unique=False,
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
-
+    op.create_index(op.f("ix_batches_project_id_pk"), "batches", ["project_id", "pk"], unique=False)
+    op.create_index(
+        "ix_batches_to_purge",
+        "batches",
+        ["pk"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
+    )
+    op.create_index(
+        "ix_batches_unfinished",
+        "batches",
+        ["pk"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
     op.create_table(
         "chat_completions",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -168,10 +160,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_chat_completions")),
         sa.UniqueConstraint("id", name=op.f("uq_chat_completions_id")),
     )
-    with op.batch_alter_table("chat_completions", schema=None) as batch_op:
-        batch_op.create_index("ix_chat_completions_model", ["project_id", "model", "pk"], unique=False)
-        batch_op.create_index(batch_op.f("ix_chat_completions_project_id_pk"), ["project_id", "pk"], unique=False)
-
+    op.create_index("ix_chat_completions_model", "chat_completions", ["project_id", "model", "pk"], unique=False)
+    op.create_index(op.f("ix_chat_completions_project_id_pk"), "chat_completions", ["project_id", "pk"], unique=False)
     op.create_table(
         "checkpoint_permissions",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -203,9 +193,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_evals")),
         sa.UniqueConstraint("id", name=op.f("uq_evals_id")),
     )
-    with op.batch_alter_table("evals", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_evals_project_id_pk"), ["project_id", "pk"], unique=False)
-
+    op.create_index(op.f("ix_evals_project_id_pk"), "evals", ["project_id", "pk"], unique=False)
     op.create_table(
         "files",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -226,36 +214,38 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_files")),
         sa.UniqueConstraint("id", name=op.f("uq_files_id")),
     )
-    with op.batch_alter_table("files", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_files_expiring",
-            ["expires_at"],
-            unique=False,
-            sqlite_where=sa.text("deleted_at IS NULL"),
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        )
-        batch_op.create_index(
-            "ix_files_live",
-            ["project_id", "pk"],
-            unique=False,
-            sqlite_where=sa.text("deleted_at IS NULL"),
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        )
-        batch_op.create_index(
-            "ix_files_live_purpose",
-            ["project_id", "purpose", "pk"],
-            unique=False,
-            sqlite_where=sa.text("deleted_at IS NULL"),
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        )
-        batch_op.create_index(
-            "ix_files_to_purge",
-            ["deleted_at"],
-            unique=False,
-            sqlite_where=sa.text("purged_at IS NULL"),
-            postgresql_where=sa.text("purged_at IS NULL"),
-        )
-
+    op.create_index(
+        "ix_files_expiring",
+        "files",
+        ["expires_at"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "ix_files_live",
+        "files",
+        ["project_id", "pk"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "ix_files_live_purpose",
+        "files",
+        ["project_id", "purpose", "pk"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "ix_files_to_purge",
+        "files",
+        ["deleted_at"],
+        unique=False,
+        sqlite_where=sa.text("purged_at IS NULL"),
+        postgresql_where=sa.text("purged_at IS NULL"),
+    )
     op.create_table(
         "jobs",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -292,30 +282,31 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_jobs")),
         sa.UniqueConstraint("id", name=op.f("uq_jobs_id")),
     )
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_jobs_held",
-            ["project_id", "lease_until"],
-            unique=False,
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
-        batch_op.create_index(
-            "ix_jobs_line",
-            ["status", "paused", "project_id", "priority", "pk"],
-            unique=False,
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
-        batch_op.create_index(
-            "ix_jobs_plain",
-            ["project_id", "pk"],
-            unique=False,
-            sqlite_where=sa.text("metadata IS NULL"),
-            postgresql_where=sa.text("metadata IS NULL"),
-        )
-        batch_op.create_index(batch_op.f("ix_jobs_project_id_pk"), ["project_id", "pk"], unique=False)
-
+    op.create_index(
+        "ix_jobs_held",
+        "jobs",
+        ["project_id", "lease_until"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_index(
+        "ix_jobs_line",
+        "jobs",
+        ["status", "paused", "project_id", "priority", "pk"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_index(
+        "ix_jobs_plain",
+        "jobs",
+        ["project_id", "pk"],
+        unique=False,
+        sqlite_where=sa.text("metadata IS NULL"),
+        postgresql_where=sa.text("metadata IS NULL"),
+    )
+    op.create_index(op.f("ix_jobs_project_id_pk"), "jobs", ["project_id", "pk"], unique=False)
     op.create_table(
         "outbox",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -334,22 +325,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_outbox")),
         sa.UniqueConstraint("id", name=op.f("uq_outbox_id")),
     )
-    with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_outbox_due",
-            ["next_attempt_at"],
-            unique=False,
-            sqlite_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
-            postgresql_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
-        )
-        batch_op.create_index(
-            "ix_outbox_webhooks",
-            ["project_id", "pk"],
-            unique=False,
-            sqlite_where=sa.text("kind = 'webhook'"),
-            postgresql_where=sa.text("kind = 'webhook'"),
-        )
-
+    op.create_index(
+        "ix_outbox_due",
+        "outbox",
+        ["next_attempt_at"],
+        unique=False,
+        sqlite_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
+        postgresql_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
+    )
+    op.create_index(
+        "ix_outbox_webhooks",
+        "outbox",
+        ["project_id", "pk"],
+        unique=False,
+        sqlite_where=sa.text("kind = 'webhook'"),
+        postgresql_where=sa.text("kind = 'webhook'"),
+    )
     op.create_table(
         "responses",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -365,16 +356,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_responses")),
         sa.UniqueConstraint("id", name=op.f("uq_responses_id")),
     )
-    with op.batch_alter_table("responses", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_responses_project_id_pk"), ["project_id", "pk"], unique=False)
-        batch_op.create_index(
-            "ix_responses_running",
-            ["lease_until"],
-            unique=False,
-            sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
-            postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
-        )
-
+    op.create_index(op.f("ix_responses_project_id_pk"), "responses", ["project_id", "pk"], unique=False)
+    op.create_index(
+        "ix_responses_running",
+        "responses",
+        ["lease_until"],
+        unique=False,
+        sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
+        postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
+    )
     op.create_table(
         "uploads",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -393,15 +383,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_uploads")),
         sa.UniqueConstraint("id", name=op.f("uq_uploads_id")),
     )
-    with op.batch_alter_table("uploads", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_uploads_pending",
-            ["expires_at"],
-            unique=False,
-            sqlite_where=sa.text("status = 'pending'"),
-            postgresql_where=sa.text("status = 'pending'"),
-        )
-
+    op.create_index(
+        "ix_uploads_pending",
+        "uploads",
+        ["expires_at"],
+        unique=False,
+        sqlite_where=sa.text("status = 'pending'"),
+        postgresql_where=sa.text("status = 'pending'"),
+    )
     op.create_table(
         "usage",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -418,9 +407,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_usage_project_id")),
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_usage")),
     )
-    with op.batch_alter_table("usage", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_usage_project_id_created_at"), ["project_id", "created_at"], unique=False)
-
+    op.create_index(op.f("ix_usage_project_id_created_at"), "usage", ["project_id", "created_at"], unique=False)
     op.create_table(
         "webhook_endpoints",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -438,9 +425,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_webhook_endpoints")),
         sa.UniqueConstraint("id", name=op.f("uq_webhook_endpoints_id")),
     )
-    with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_webhook_endpoints_project_id_pk"), ["project_id", "pk"], unique=False)
-
+    op.create_index(op.f("ix_webhook_endpoints_project_id_pk"), "webhook_endpoints", ["project_id", "pk"], unique=False)
     op.create_table(
         "batch_lines",
         sa.Column("batch_id", sa.String(length=64), nullable=False),
@@ -467,11 +452,12 @@ def upgrade() -> None:
             "project_id", "key", "value", "chat_completion_pk", name=op.f("pk_chat_completion_metadata")
         ),
     )
-    with op.batch_alter_table("chat_completion_metadata", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_chat_completion_metadata_chat_completion_pk"), ["chat_completion_pk"], unique=False
-        )
-
+    op.create_index(
+        op.f("ix_chat_completion_metadata_chat_completion_pk"),
+        "chat_completion_metadata",
+        ["chat_completion_pk"],
+        unique=False,
+    )
     op.create_table(
         "checkpoints",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -518,16 +504,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_eval_runs")),
         sa.UniqueConstraint("id", name=op.f("uq_eval_runs_id")),
     )
-    with op.batch_alter_table("eval_runs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_eval_runs_eval_id_pk"), ["eval_id", "pk"], unique=False)
-        batch_op.create_index(
-            "ix_eval_runs_unfinished",
-            ["pk"],
-            unique=False,
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
-
+    op.create_index(op.f("ix_eval_runs_eval_id_pk"), "eval_runs", ["eval_id", "pk"], unique=False)
+    op.create_index(
+        "ix_eval_runs_unfinished",
+        "eval_runs",
+        ["pk"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
     op.create_table(
         "job_events",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -546,9 +531,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_job_events_id")),
         sa.UniqueConstraint("job_id", "key", name=op.f("uq_job_events_job_id_key")),
     )
-    with op.batch_alter_table("job_events", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_job_events_job_id_pk"), ["job_id", "pk"], unique=False)
-
+    op.create_index(op.f("ix_job_events_job_id_pk"), "job_events", ["job_id", "pk"], unique=False)
     op.create_table(
         "job_metadata",
         sa.Column("project_id", sa.String(length=64), nullable=False),
@@ -578,10 +561,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_models_id")),
         sa.UniqueConstraint("name", name=op.f("uq_models_name")),
     )
-    with op.batch_alter_table("models", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_models_job_id"), ["job_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_models_project_id_pk"), ["project_id", "pk"], unique=False)
-
+    op.create_index(op.f("ix_models_job_id"), "models", ["job_id"], unique=False)
+    op.create_index(op.f("ix_models_project_id_pk"), "models", ["project_id", "pk"], unique=False)
     op.create_table(
         "upload_parts",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -597,9 +578,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_upload_parts")),
         sa.UniqueConstraint("id", name=op.f("uq_upload_parts_id")),
     )
-    with op.batch_alter_table("upload_parts", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_upload_parts_upload_id"), ["upload_id"], unique=False)
-
+    op.create_index(op.f("ix_upload_parts_upload_id"), "upload_parts", ["upload_id"], unique=False)
     op.create_table(
         "eval_items",
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -619,153 +598,33 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_eval_items_id")),
         sa.UniqueConstraint("run_id", "row", name=op.f("uq_eval_items_run_id_row")),
     )
-    with op.batch_alter_table("eval_items", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_eval_items_run_id_pk"), ["run_id", "pk"], unique=False)
+    op.create_index(op.f("ix_eval_items_run_id_pk"), "eval_items", ["run_id", "pk"], unique=False)
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("eval_items", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_eval_items_run_id_pk"))
-
     op.drop_table("eval_items")
-    with op.batch_alter_table("upload_parts", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_upload_parts_upload_id"))
-
     op.drop_table("upload_parts")
-    with op.batch_alter_table("models", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_models_project_id_pk"))
-        batch_op.drop_index(batch_op.f("ix_models_job_id"))
-
     op.drop_table("models")
     op.drop_table("job_metadata")
-    with op.batch_alter_table("job_events", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_job_events_job_id_pk"))
-
     op.drop_table("job_events")
-    with op.batch_alter_table("eval_runs", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_eval_runs_unfinished",
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
-        batch_op.drop_index(batch_op.f("ix_eval_runs_eval_id_pk"))
-
     op.drop_table("eval_runs")
     op.drop_table("checkpoints")
-    with op.batch_alter_table("chat_completion_metadata", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_chat_completion_metadata_chat_completion_pk"))
-
     op.drop_table("chat_completion_metadata")
     op.drop_table("batch_lines")
-    with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_webhook_endpoints_project_id_pk"))
-
     op.drop_table("webhook_endpoints")
-    with op.batch_alter_table("usage", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_usage_project_id_created_at"))
-
     op.drop_table("usage")
-    with op.batch_alter_table("uploads", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_uploads_pending",
-            sqlite_where=sa.text("status = 'pending'"),
-            postgresql_where=sa.text("status = 'pending'"),
-        )
-
     op.drop_table("uploads")
-    with op.batch_alter_table("responses", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_responses_running",
-            sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
-            postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
-        )
-        batch_op.drop_index(batch_op.f("ix_responses_project_id_pk"))
-
     op.drop_table("responses")
-    with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_outbox_webhooks", sqlite_where=sa.text("kind = 'webhook'"), postgresql_where=sa.text("kind = 'webhook'")
-        )
-        batch_op.drop_index(
-            "ix_outbox_due",
-            sqlite_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
-            postgresql_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
-        )
-
     op.drop_table("outbox")
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_jobs_project_id_pk"))
-        batch_op.drop_index(
-            "ix_jobs_plain", sqlite_where=sa.text("metadata IS NULL"), postgresql_where=sa.text("metadata IS NULL")
-        )
-        batch_op.drop_index(
-            "ix_jobs_line", sqlite_where=sa.text("finished_at IS NULL"), postgresql_where=sa.text("finished_at IS NULL")
-        )
-        batch_op.drop_index(
-            "ix_jobs_held", sqlite_where=sa.text("finished_at IS NULL"), postgresql_where=sa.text("finished_at IS NULL")
-        )
-
     op.drop_table("jobs")
-    with op.batch_alter_table("files", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_files_to_purge",
-            sqlite_where=sa.text("purged_at IS NULL"),
-            postgresql_where=sa.text("purged_at IS NULL"),
-        )
-        batch_op.drop_index(
-            "ix_files_live_purpose",
-            sqlite_where=sa.text("deleted_at IS NULL"),
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        )
-        batch_op.drop_index(
-            "ix_files_live", sqlite_where=sa.text("deleted_at IS NULL"), postgresql_where=sa.text("deleted_at IS NULL")
-        )
-        batch_op.drop_index(
-            "ix_files_expiring",
-            sqlite_where=sa.text("deleted_at IS NULL"),
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        )
-
     op.drop_table("files")
-    with op.batch_alter_table("evals", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_evals_project_id_pk"))
-
     op.drop_table("evals")
     op.drop_table("checkpoint_permissions")
-    with op.batch_alter_table("chat_completions", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_chat_completions_project_id_pk"))
-        batch_op.drop_index("ix_chat_completions_model")
-
     op.drop_table("chat_completions")
-    with op.batch_alter_table("batches", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_batches_unfinished",
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        )
-        batch_op.drop_index(
-            "ix_batches_to_purge",
-            sqlite_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NOT NULL AND purged_at IS NULL"),
-        )
-        batch_op.drop_index(batch_op.f("ix_batches_project_id_pk"))
-
     op.drop_table("batches")
-    with op.batch_alter_table("audit_logs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_audit_logs_organization_id_pk"))
-
     op.drop_table("audit_logs")
-    with op.batch_alter_table("api_keys", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_api_keys_project_id_pk"))
-
     op.drop_table("api_keys")
-    with op.batch_alter_table("aliases", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_aliases_project_id_name_pk"))
-
     op.drop_table("aliases")
     op.drop_table("projects")
     op.drop_table("organizations")
-    with op.batch_alter_table("answers", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_answers_created_at"))
-
     op.drop_table("answers")

@@ -1,0 +1,65 @@
+"""How many tokens a run holds at once: half as many where memory runs out, and from the same place on when it goes on.
+
+Knows neither method nor data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from luthier.core.errors import JobFailed
+from luthier.train.device import is_out_of_memory
+from luthier.train.journal import Halving, Journal
+from luthier.train.policy import MIN_BUDGET, Policy
+
+T = TypeVar("T")
+_MEMORY: Final = "Memory ran out"
+_KILLED: Final = "The system ended the trainer for its memory"
+
+
+class Budget:
+    """The policy's `token_budget`. Sums depend on it, so the journal holds, durably, where it was halved."""
+
+    def __init__(self, policy: Policy, journal: Journal) -> None:
+        self._policy = policy
+        self._journal = journal
+
+    def fit(self, call: Callable[[], T], step: int, *, measuring: bool = False) -> T:
+        """What `call` gives, which may be called again: where memory runs out, with half as many tokens at once.
+
+        `measuring`: at a step's end, when it has been learnt from.
+        Errors: `JobFailed` when there is no memory for the fewest.
+        """
+        self._policy.token_budget = self._at(step, measuring)
+        while True:
+            try:
+                return call()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._policy.adapter.gradient.zero_()
+            if self._policy.token_budget <= MIN_BUDGET:
+                raise JobFailed(
+                    f"A step does not fit into memory, with {MIN_BUDGET} tokens at once or one example. "
+                    "Shorter examples or a smaller base model would.",
+                    code="server_error",
+                )
+            self._policy.token_budget = self._halve(step, measuring, _MEMORY)
+
+    def halve_ahead(self) -> None:
+        """Halve it from the first step on that was never done: the system killed the trainer there."""
+        step = self._journal.next_step
+        if self._at(step, measuring=False) > MIN_BUDGET:
+            self._halve(step, False, _KILLED)
+
+    def _at(self, step: int, measuring: bool) -> int:
+        halved = [h.token_budget for h in self._journal.halvings if h.step <= step]
+        return min([self._policy.token_budget, *halved])
+
+    def _halve(self, step: int, measuring: bool, why: str) -> int:
+        tokens = max(MIN_BUDGET, self._at(step, measuring) // 2)
+        self._journal.halve(
+            Halving(step, measuring, tokens), f"{why}; training goes on with {tokens:,} tokens at once."
+        )
+        return tokens
