@@ -25,8 +25,8 @@ from tests.contract.recorder import DOCUMENT, Recorder
 from tests.databases import blobs_url, database_url
 from tools.compatibility import built
 
-# Whoever runs the tests may have settings of Luthier's and keys of OpenAI's, which are not for tests. A proxy stays, for
-# what slow tests fetch, but not in the way to this machine.
+# Whoever runs the tests may have settings of Luthier's and keys of OpenAI's, which are not for tests. A proxy stays
+# for what slow tests fetch, but not in the way to this machine.
 for name in [*os.environ]:
     if name.startswith(("OPENAI_", "LUTHIER_")) and not name.startswith("LUTHIER_TEST_"):
         del os.environ[name]
