@@ -7,6 +7,7 @@ import pytest
 
 from luthier.core.errors import JobFailed
 from luthier.data.chats import DataFile
+from luthier.data.groups import groups
 from luthier.data.receipt import Summary, check, read_receipt
 from luthier.data.repeats import Seen
 from tests.tiny import chat_line, make_base, preference_line
@@ -119,7 +120,7 @@ def test_a_chat_that_the_template_refuses_ends_the_check(tmp_path):
 
 
 def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path, base, monkeypatch):
-    monkeypatch.setattr("luthier.data.receipt.GROUP", 16)
+    monkeypatch.setattr("luthier.data.groups.MOST", 16)
 
     def peak(count):
         data = tmp_path / "data.jsonl"
@@ -132,6 +133,27 @@ def test_a_large_file_takes_no_more_memory_than_a_small_one(tmp_path, base, monk
 
     small, large = peak(32), peak(160)
     assert large - small < 0.5 * 128 * 4000  # what the other lines say is not held
+
+
+def test_long_lines_take_no_more_memory_together_than_one(tmp_path, base):
+    """In either place where lines are held: parsed, and as tokens."""
+
+    def peak(count):
+        data = tmp_path / "data.jsonl"
+        data.write_text("\n".join([chat_line("q" * 2_000_000, "a" * 50)] * count))
+        tracemalloc.start()
+        check(DataFile(data, "validation"), base, "supervised", 4_000_000)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(6) < 1.5 * peak(1)
+
+
+def test_groups_end_with_their_number_or_their_size(monkeypatch):
+    monkeypatch.setattr("luthier.data.groups.MOST", 3)
+    monkeypatch.setattr("luthier.data.groups.ENOUGH", 10)
+    assert list(groups([1, 2, 3, 4, 7, 50, 1], lambda size: size)) == [[1, 2, 3], [4, 7], [50], [1]]
 
 
 def test_a_check_that_is_ended_leaves_no_receipt(tmp_path, base):

@@ -14,12 +14,10 @@ from tests.tiny import chat_line, make_run
 
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory, base):
-    """An adapter and its optimiser, a step old."""
+    """An adapter and its optimiser."""
     run = make_run(tmp_path_factory.mktemp("policy") / "run", base, [chat_line("q", "a")])
     adapter = load_policy(base, run.read_spec()).adapter
-    optimiser = Optimiser(adapter, 0.01, 10)
-    optimiser.step(1)
-    return adapter, optimiser
+    return adapter, Optimiser(adapter, 0.01, 10)
 
 
 @pytest.fixture
