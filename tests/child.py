@@ -15,7 +15,8 @@ TOML = '[bases.tiny]\nsource = "file:/nowhere/m.gguf"\nsha256 = "' + "0" * 64 + 
 def served(folder, *options):
     """The process and its URL; data and cache are in `folder`, where a base `tiny` may stand. Killed at the end."""
     (folder / "luthier.toml").write_text(TOML)
-    environment = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ} | {
+    passed = {name: value for name, value in os.environ.items() if name == "PYTHONPATH" or name.startswith("AWS_")}
+    environment = passed | {
         "PATH": "",
         "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
