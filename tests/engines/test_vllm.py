@@ -146,15 +146,25 @@ def test_logprobs_in_chats(engine, run, adapters):
 
 
 def test_a_chat_ends_where_it_is_told_to(engine, run, adapters):
-    whole = run(engine.answer("chat/completions", HELLO, adapters[0]))
+    whole = run(engine.answer("chat/completions", LONG, adapters[0]))
     text = said(whole)
-    cut = run(engine.answer("chat/completions", {**HELLO, "stop": [text[2:4]]}, adapters[0]))
+    cut = run(engine.answer("chat/completions", {**LONG, "stop": [text[2:4]]}, adapters[0]))
     assert (said(cut), cut["choices"][0]["finish_reason"]) == (text[: text.index(text[2:4])], "stop")
     unlimited = {name: value for name, value in LONG.items() if name != "max_tokens"}
     full = run(engine.answer("chat/completions", unlimited, None))
     assert (full["usage"]["total_tokens"], full["choices"][0]["finish_reason"]) == (512, "length")
     with pytest.raises(InvalidRequest, match="maximum context length is 512 tokens"):
         run(engine.answer("chat/completions", {"messages": [{"role": "user", "content": "z " * 600}]}, None))
+
+
+def test_several_choices_without_chance_are_alike(engine, run):
+    """vLLM itself refuses them; a prompt is counted once."""
+    one = run(engine.answer("chat/completions", HELLO, None))
+    three = run(engine.answer("chat/completions", {**HELLO, "n": 3}, None))
+    assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
+    assert {choice["message"]["content"] for choice in three["choices"]} == {said(one)}
+    assert three["usage"]["prompt_tokens"] == one["usage"]["prompt_tokens"]
+    assert three["usage"]["completion_tokens"] == 3 * one["usage"]["completion_tokens"]
 
 
 def test_answers_follow_schemas_and_calls_are_made(engine, run):
