@@ -201,7 +201,7 @@ def _serve() -> None:
     from luthier.engines.echo import Echo
     from luthier.engines.pool import FACTORIES
 
-    FACTORIES["echo"] = lambda _base, _folder_of: Echo(pause_s=PAUSE_S)
+    FACTORIES["echo"] = lambda _wanted: Echo(pause_s=PAUSE_S)
     app(sys.argv[1:])
 
 
