@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from luthier.compute.base import RunState
+from luthier.compute.base import NewerClaim, RunState
 from luthier.core.errors import StoreAway
-from luthier.core.machine import process_space
-from luthier.core.run import EXIT_NO_ROOM, RunFolder, write_atomic
+from luthier.core.machine import out_of_memory_kills, process_space
+from luthier.core.run import EXIT_NO_ROOM, RunFolder
 
 GRACE_S: Final = 5.0  # after SIGTERM a trainer ends its step and writes its state; then it is killed
 POLL_S: Final = 0.02
@@ -31,14 +31,16 @@ class LocalCompute:
 
     def __init__(self) -> None:
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
+        self._kills: dict[Path, int | None] = {}  # of the whole machine, for want of memory, when a child was started
 
-    def start(self, run: RunFolder, fence: int) -> None:
+    def start(self, run: RunFolder, fence: int, *, halve: bool = False) -> None:
         """Fence off and stop whatever trains here, then start a trainer of our own."""
-        write_atomic(run.fence, str(fence).encode())
-        self._kill(run)
+        self._kill(run, fence)
+        self._kills[run.path] = out_of_memory_kills()
+        more = ["--halve"] if halve else []
         with run.log.open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "luthier.train", str(run.path), "--fence", str(fence)],
+                [sys.executable, "-m", "luthier.train", str(run.path), "--fence", str(fence), *more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -56,14 +58,19 @@ class LocalCompute:
         self._children.pop(run.path, None)
         if run.adapter.exists():
             return "finished"
+        if child is None:
+            return "failed"
+        if child.returncode == -signal.SIGKILL and self._was_for_memory(run):
+            return "no memory"
         ended: dict[int | None, RunState] = {0: "stopped", EXIT_NO_ROOM: "no room"}
-        return ended.get(child.returncode, "failed") if child is not None else "failed"
+        return ended.get(child.returncode, "failed")
 
-    def stop(self, run: RunFolder) -> None:
+    def stop(self, run: RunFolder, fence: int) -> None:
         """Ask, wait `GRACE_S`, then kill."""
         child = self._children.get(run.path)
         if child is None:
-            self._kill(run)
+            with contextlib.suppress(NewerClaim):
+                self._kill(run, fence)
             return
         child.terminate()
         try:
@@ -72,18 +79,25 @@ class LocalCompute:
             child.kill()
             child.wait()
 
-    def _kill(self, run: RunFolder) -> None:
+    def _was_for_memory(self, run: RunFolder) -> bool:
+        """Of a SIGKILL, which anybody may have sent: whether the kernel sent one meanwhile, or does not tell."""
+        kills = out_of_memory_kills()
+        return kills is None or kills != self._kills.get(run.path)
+
+    def _kill(self, run: RunFolder, fence: int) -> None:
         """End a trainer that this process may not have started, and wait until its lock is free.
 
         One on another machine, or in another container, ends by itself at its next step, for its fence is an old one.
-        Errors: `StoreAway` when that takes long.
+        Errors: `StoreAway` when that takes long; `NewerClaim`, for then the trainer may be that one's.
         """
         child = self._children.pop(run.path, None)
         if child is not None:
             child.kill()
             child.wait()
         deadline = time.monotonic() + ELSEWHERE_S
-        while _held(run):
+        while run.raise_fence(fence):
+            if not _held(run):
+                return
             process, _, space = _lock(run).read_text().partition(" ")
             if space == process_space():
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
@@ -91,6 +105,7 @@ class LocalCompute:
             elif time.monotonic() > deadline:
                 raise StoreAway("a trainer on another machine, or in another container, still holds this run")
             time.sleep(POLL_S)
+        raise NewerClaim
 
 
 def _lock(run: RunFolder) -> Path:

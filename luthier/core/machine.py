@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_COUNTS: Final = Path("/proc/vmstat")
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -21,6 +22,14 @@ def memory_bytes() -> int:
         with suppress(OSError, ValueError):  # no such file, or "max"
             memory = min(memory, int(limit.read_text()))
     return memory
+
+
+def out_of_memory_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory since it started; None where it does not tell."""
+    with suppress(OSError):
+        counted = dict(line.split() for line in _COUNTS.read_text().splitlines())
+        return int(counted["oom_kill"]) if "oom_kill" in counted else None
+    return None
 
 
 def process_space() -> str:

@@ -8,7 +8,7 @@
     checkpoints/step-N/   adapter (PEFT's safetensors layout), optimiser, RNG, position in the data
     probe.json            what the trained model thinks of a few rows: the served one is held against it
     adapter/              the result; there when training is complete
-    fence                 the newest claim's number; a trainer started under an older one writes nothing
+    fence                 the newest claim's number, which only rises; a trainer of an older one writes nothing
     trainer.log           stdout and stderr of the trainer; wandb.log and wandb/ of what tells Weights & Biases
 
 Whatever stands there is complete when its name appears: temporary name, fsync, rename. A run is a pure function of
@@ -18,6 +18,7 @@ the same spec on the same machine gives the same adapter, byte for byte, however
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -191,6 +192,15 @@ class RunFolder:
             return int(self.fence.read_text())
         except FileNotFoundError:
             return 0
+
+    def raise_fence(self, number: int) -> bool:
+        """Make a claim the newest: trainers of older ones end at their next step. False: there is a newer one."""
+        with (self.path / "fence.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            newest = self.read_fence()
+            if newest < number:
+                write_atomic(self.fence, str(number).encode())
+        return newest <= number
 
     def read_events(self, offset: int = 0) -> Iterator[tuple[RunEvent, int]]:
         """Events from a byte offset on, each with the offset after it; a line still being written is left for later."""

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.run import Method, new_file
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import MIN_EXAMPLES, DataFile, Which, read_examples
+from luthier.data.groups import groups
 from luthier.data.repeats import Repeat, Seen, words_of
 
 if TYPE_CHECKING:
     from luthier.data.rows import Row, Rows
-
-GROUP: Final = 256  # lines tokenised in one call: enough to keep the tokenizer's threads busy, small beside any memory
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def read_lines(
     file: DataFile, rows: Rows, method: Method, seen: Seen, leaks_from: Seen | None = None
 ) -> Iterator[ReceiptLine]:
     """What becomes of each line. Errors: `JobFailed` for the first that will not do."""
-    for group in _groups(read_examples(file, method), GROUP):
+    for group in groups(read_examples(file, method), lambda numbered: len(repr(numbered))):
         try:
             encoded = rows.encode(group)
         except InvalidRequest as error:
@@ -171,9 +168,3 @@ def _line(which: Which, number: int, rows: tuple[Row, ...], repeat: Repeat | Non
         near_duplicate_of=repeat.line if repeat and not repeat.same else None,
         leak_of=leak.line if leak else None,
     )
-
-
-def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group

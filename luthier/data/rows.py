@@ -6,7 +6,7 @@ for its end-of-turn token, 0 for the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -19,6 +19,7 @@ from tokenizers import Encoding, Tokenizer
 from luthier.core.errors import InvalidRequest
 from luthier.data.base_folder import BaseFolder
 from luthier.data.chats import Chat, Completion, Example, Preference
+from luthier.data.groups import groups
 from luthier.data.template import ChatTemplate, Rendered, Span
 
 
@@ -53,19 +54,16 @@ class Rows:
         self._bos = _id_of(self._tokenizer, facts.bos_token) if facts.adds_bos and facts.bos_token else None
 
     def encode(self, examples: Sequence[tuple[int, Example]]) -> list[tuple[Row, ...]]:
-        """The rows of each numbered example; all texts go to the tokenizer in one call.
+        """The rows of each numbered example; many texts go to the tokenizer in one call.
 
         Errors: `InvalidRequest`, naming the example that the template refuses.
         """
-        rendered: list[list[Rendered]] = []
-        for number, example in examples:
-            try:
-                rendered.append(self._render(example))
-            except InvalidRequest as error:
-                raise InvalidRequest(f"Example {number}, {error.message}") from error
-        texts = [r.text for group in rendered for r in group]
-        encodings = iter(self._tokenizer.encode_batch(texts, add_special_tokens=False))
-        return [tuple(self._row(r, next(encodings)) for r in group) for group in rendered]
+        found: list[tuple[Row, ...]] = []
+        for group in groups(self._rendered(examples), lambda rendered: sum(len(r.text) for r in rendered)):
+            texts = [r.text for rendered in group for r in rendered]
+            encodings = iter(self._tokenizer.encode_batch(texts, add_special_tokens=False))
+            found += [tuple(self._row(r, next(encodings)) for r in rendered) for rendered in group]
+        return found
 
     def text_of(self, token_id: int) -> str:
         """A token's text, as an answer would show it."""
@@ -85,6 +83,13 @@ class Rows:
             for start, end in pairwise(bounds)
             if end > start
         )
+
+    def _rendered(self, examples: Sequence[tuple[int, Example]]) -> Iterator[list[Rendered]]:
+        for number, example in examples:
+            try:
+                yield self._render(example)
+            except InvalidRequest as error:
+                raise InvalidRequest(f"Example {number}, {error.message}") from error
 
     def _render(self, example: Example) -> list[Rendered]:
         match example:
@@ -118,7 +123,9 @@ class Rows:
         if len(weights):
             weights[0] = 0.0  # nothing comes before the first token
         limit = self._context_tokens
-        return Row(ids[:limit], weights[:limit], max(0, len(ids) - limit))
+        if len(ids) <= limit:
+            return Row(ids, weights)
+        return Row(ids[:limit].copy(), weights[:limit].copy(), len(ids) - limit)  # a view would hold the rest too
 
 
 def _id_of(tokenizer: Tokenizer, token: str) -> int:

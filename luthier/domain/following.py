@@ -29,7 +29,7 @@ class EventReader:
         self._quoted_s = 0.0
         self._steps_per_epoch = 0
         self._best: RunEvent | None = None  # the epoch's end with the lowest validation loss
-        self.step = 0  # the last one that the trainer told of
+        self.step = 0  # the last one that was done
         self.row_s = 0.0
         self.finished: RunEvent | None = None
         self.failure: JobFailed | None = None
@@ -49,7 +49,6 @@ class EventReader:
 
     def _take(self, event: RunEvent) -> None:
         held, spec = self._held, self._spec
-        self.step = event.step
         match event.kind:
             case "started":
                 self._steps_per_epoch = int(str(event.data["steps_per_epoch"]))
@@ -74,6 +73,7 @@ class EventReader:
                 if held.job.quote is None:  # it stands as it was given
                     held.quote(replace(quoted, seconds=quoted.seconds + self._publishing_s))
             case "metrics":
+                self.step = event.step
                 left_s = progress.seconds_left(event, self._quoted_s)
                 held.tell(event, left_s + self._publishing_s)
             case "warning":

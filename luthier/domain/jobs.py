@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,6 +14,7 @@ from luthier.core.jobs import Asked, Checkpoint, Job, JobEvent, MethodName, NewE
 from luthier.core.json import JsonObject
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import Caller
+from luthier.core.run import RunFolder
 from luthier.domain import held_out, models, reporting
 from luthier.domain.notify import job_finished_items
 from luthier.domain.platform import Platform
@@ -133,6 +135,9 @@ def cancel(platform: Platform, project_id: str, job_id: str) -> Job:
         outbox_items=job_finished_items(platform, replace(job, status="cancelled", finished_at=int(now))),
     )
     if cancelled is not None:
+        run = RunFolder(platform.settings.runs / job_id)
+        with suppress(OSError):  # its runner will see it too, unless that was killed
+            run.raise_fence(cancelled.fence)
         return cancelled
     return _unless_ended(get(platform.database, project_id, job_id), "cancelled", "cancelled")
 

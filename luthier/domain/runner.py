@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from anyio.from_thread import BlockingPortal
 
-from luthier.compute.base import Compute
+from luthier.compute.base import Compute, NewerClaim
 from luthier.compute.registry import make_compute
 from luthier.core.errors import JobFailed, LuthierError, StoreAway, Unavailable
 from luthier.core.jobs import Job, NewEvent
@@ -37,6 +37,7 @@ POLL_S: Final = 0.25
 PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
 MOST_DEATHS: Final = 5  # of a trainer without a step between them
 ENGINE_TRIES: Final = 120  # an hour of leases that run out, for a trained job whose engine does not answer
+DIED: Final = {"failed": "killed", "stopped": "stopped", "no memory": "killed for want of memory"}  # by others
 FULL: Final = "the disk is full; free some of it"
 REST: Final = 20  # times as long as a look at the whole queue took
 
@@ -149,15 +150,18 @@ class Runner:
         self._queued.set()
 
     def _train(self, held: Held) -> None:
+        if held.job.paused:  # its runner was killed before it saw that: the trainer may still be at work
+            self._rest(held)
+            return
         if held.job.status == "queued":
             held.move("queued", "running", said=[NewEvent("started", "Fine-tuning job started")])
         if not held.run.adapter.exists():
-            self._compute.start(held.run, held.job.fence)
+            self._start(held)
         with reported(held):
             try:
                 trained = self._follow(held)
             except BaseException:  # whoever claims the job next starts a trainer of its own
-                self._compute.stop(held.run)
+                self._compute.stop(held.run, held.job.fence)
                 raise
         if trained is None or trained.finished is None:
             return
@@ -180,36 +184,58 @@ class Runner:
 
     def _follow(self, held: Held) -> EventReader | None:
         """Pass on what the trainer says until it is done: all that it said. None: paused, or we are to stop."""
-        reader, died_at, deaths = EventReader(held, self._publishing_rows), 0, 0
+        reader, deaths = EventReader(held, self._publishing_rows), 0
+        reader.forward()
+        began_at = reader.step
         while True:
             held.beat()
             if held.job.paused or self._training.stopping.is_set():
-                self._compute.stop(held.run)
-                reader.forward()
-                if held.job.paused:
-                    words = "Job paused; its training goes on from the last step when it is resumed"
-                    held.move("running", "queued", said=[NewEvent(f"paused-{held.job.fence}", words)])
-                held.release()
+                self._rest(held, reader)
                 return None
             state = self._compute.poll(held.run)
             reader.forward()
             if state == "finished" and reader.finished is not None:
                 return reader
-            deaths = 0 if reader.step > died_at else deaths
-            if state in {"failed", "stopped"} and reader.failure is None and deaths < MOST_DEATHS:
-                died_at, deaths = reader.step, deaths + 1
-                how = "stopped" if state == "stopped" else "killed"  # by others: it goes on from its last state
-                held.say(NewEvent(f"{how}-{died_at}", f"The trainer was {how} at step {died_at}; it goes on", "warn"))
-                self._compute.start(held.run, held.job.fence)
+            deaths = 0 if reader.step > began_at else deaths
+            if state in DIED and reader.failure is None and deaths < MOST_DEATHS:
+                # So many tokens at once that no step was done would do none the next time either.
+                halve = state == "no memory" and reader.step == began_at
+                began_at, deaths = reader.step, deaths + 1
+                how = DIED[state]
+                said = f"The trainer was {how} at step {began_at}; it goes on{' with fewer tokens at once' * halve}"
+                held.say(NewEvent(f"{how}-{began_at}{'-halved' * halve}", said, "warn"))
+                self._start(held, halve=halve)
                 reader = EventReader(held, self._publishing_rows)
             elif state == "no room":
                 raise StoreAway(FULL)
+            elif state == "no memory":
+                raise JobFailed(
+                    f"The system killed the trainer for want of memory, {deaths + 1} times at step {reader.step}. "
+                    "Shorter examples or a smaller base model would need less; so may other programs on this machine.",
+                    code="server_error",
+                )
             elif state != "running":
                 raise reader.failure or JobFailed(
                     f"The trainer ended without a result. Its last words: {last_words(held.run.log)}",
                     code="server_error",
                 )
             time.sleep(POLL_S)
+
+    def _start(self, held: Held, *, halve: bool = False) -> None:
+        try:
+            self._compute.start(held.run, held.job.fence, halve=halve)
+        except NewerClaim:
+            raise LeaseLost from None
+
+    def _rest(self, held: Held, reader: EventReader | None = None) -> None:
+        """End the trainer and let go: the job is paused, or we are to stop."""
+        self._compute.stop(held.run, held.job.fence)
+        if reader is not None:
+            reader.forward()
+        if held.job.paused and held.job.status == "running":
+            words = "Job paused; its training goes on from the last step when it is resumed"
+            held.move("running", "queued", said=[NewEvent(f"paused-{held.job.fence}", words)])
+        held.release()
 
 
 @contextmanager

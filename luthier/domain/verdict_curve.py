@@ -42,14 +42,14 @@ def tune_on_part(compute_name: str, run: RunFolder, count: int, hold: Callable[[
     if part.adapter.exists():
         return part.path
     _write(run, part, count)
-    compute = make_compute(compute_name)
-    compute.start(part, part.read_fence() + 1)
+    compute, fence = make_compute(compute_name), part.read_fence() + 1
+    compute.start(part, fence)
     try:
         while (state := compute.poll(part)) == "running":
             hold()
             time.sleep(POLL_S)
     except BaseException:
-        compute.stop(part)
+        compute.stop(part, fence)
         raise
     return part.path if state == "finished" else None
 

@@ -92,7 +92,7 @@ def list_page(
 def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now: float, lease_s: float) -> Job | None:
     """Take the first job in one of `statuses` whose lease is free or over; None when there is none.
 
-    Paused ones stay.
+    Paused ones stay, but for one that runs: its trainer is to be ended.
     """
     with database.transaction() as connection:
         database.one_at_a_time(connection, Turn.CLAIM)

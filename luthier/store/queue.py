@@ -18,6 +18,7 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Subquery,
+    and_,
     bindparam,
     func,
     or_,
@@ -114,7 +115,8 @@ def _head(status: JobStatus) -> ScalarSelect[int]:
     line, above = jobs.alias(), jobs.alias()
 
     def waits(row: FromClause) -> tuple[ColumnElement[bool], ...]:
-        mine = (row.c.finished_at.is_(None), row.c.paused.is_(False), row.c.status == status)
+        rests = () if status == "running" else (row.c.paused.is_(False),)
+        mine = (row.c.finished_at.is_(None), row.c.status == status, *rests)
         return (*mine, row.c.project_id == projects.c.id, row.c.lease_until < NOW)
 
     highest = select(above.c.priority).where(*waits(above)).order_by(above.c.priority.desc()).limit(1)
@@ -129,4 +131,6 @@ def _head(status: JobStatus) -> ScalarSelect[int]:
 
 
 def _unfinished(statuses: Sequence[JobStatus]) -> tuple[ColumnElement[bool], ...]:
-    return (jobs.c.finished_at.is_(None), jobs.c.paused.is_(False), jobs.c.status.in_(statuses))
+    """A paused one rests, but for one that runs: whoever held it is gone, and its trainer may be at work."""
+    rests = and_(jobs.c.paused, jobs.c.status != "running")
+    return (jobs.c.finished_at.is_(None), ~rests, jobs.c.status.in_(statuses))

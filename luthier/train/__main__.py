@@ -1,4 +1,4 @@
-"""`python -m luthier.train RUN [--fence N]`: trains what RUN/spec.json says. The edge of the trainer's process.
+"""`python -m luthier.train RUN [--fence N] [--halve]`: trains what RUN/spec.json says. The edge of its process.
 
 Exit codes: 0 the adapter stands, or SIGTERM ended the run at a step whose state stands; 1 the run failed, its last
 event says why; 3 a newer claim owns the run; 4 the disk is full, and the run goes on when it is not. One trainer a run:
@@ -33,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m luthier.train", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--fence", type=int, default=0)
+    parser.add_argument("--halve", action="store_true", help="hold half as many tokens at once as the last trainer")
     given = parser.parse_args()
     # Read when torch is loaded. Threads that spin while they wait for each other made a step 10 to 25 times slower as
     # soon as another process wanted a core; threads that sleep at once made a quiet machine's a half slower (1.6 s
@@ -50,7 +51,7 @@ def main() -> int:
             if not run.adapter.exists():
                 from luthier.train.loop import train
 
-                train(run, fence, stop.is_set)
+                train(run, fence, stop.is_set, halve=given.halve)
         except FencedOff as error:
             print(f"fenced off: {error}", file=sys.stderr)  # noqa: T201  # the trainer's log
             return EXIT_FENCED

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from luthier.core.errors import JobFailed
-from luthier.train.device import is_out_of_memory
+from luthier.train.device import give_back, is_out_of_memory
 from luthier.train.journal import Halving, Journal
 from luthier.train.policy import MIN_BUDGET, Policy
 
@@ -39,6 +39,7 @@ class Budget:
                 if not is_out_of_memory(error):
                     raise
             self._policy.adapter.gradient.zero_()
+            give_back()
             if self._policy.token_budget <= MIN_BUDGET:
                 raise JobFailed(
                     f"A step does not fit into memory, with {MIN_BUDGET} tokens at once or one example. "
@@ -54,7 +55,7 @@ class Budget:
             self._halve(step, False, _KILLED)
 
     def _at(self, step: int, measuring: bool) -> int:
-        halved = [h.token_budget for h in self._journal.halvings if h.step <= step]
+        halved = [h.token_budget for h in self._journal.halvings if (h.step, h.measuring) <= (step, measuring)]
         return min([self._policy.token_budget, *halved])
 
     def _halve(self, step: int, measuring: bool, why: str) -> int:

@@ -434,7 +434,7 @@ def test_a_job_does_not_wait_for_an_engine_for_ever(server, monkeypatch):
     assert (job.status, job.error.message) == ("failed", "no engine")
 
 
-@pytest.mark.parametrize("place", ["luthier.domain.validation.write_atomic", "luthier.compute.local.write_atomic"])
+@pytest.mark.parametrize("place", ["luthier.domain.validation.write_atomic", "luthier.core.run.RunFolder.raise_fence"])
 def test_on_a_full_disk_a_job_waits(server, monkeypatch, place):
     """In either leg; it goes on by itself when there is room."""
 

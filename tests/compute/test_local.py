@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from luthier.compute import local
+from luthier.compute.base import NewerClaim
 from luthier.compute.local import LocalCompute
 from luthier.core.run import RunFolder
 
@@ -60,3 +62,31 @@ def test_an_older_trainer_is_ended_first(run):
         after_a_crash.start(run, 2)
         assert older.wait(5) == -signal.SIGKILL
         assert wait(after_a_crash, run) == "finished"
+
+
+def test_a_trainer_of_a_newer_claim_is_left_alone(run):
+    """Whose it is, the fence says: our own trainer has ended, and another runner's has the lock."""
+    run.adapter.mkdir()
+    ours = LocalCompute()
+    ours.start(run, 1)
+    assert wait(ours, run) == "finished"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True) as newer:
+        assert newer.stdout.readline() == "held\n"
+        run.fence.write_text("2")
+        ours.stop(run, 1)
+        with pytest.raises(NewerClaim):
+            ours.start(run, 1)
+        assert newer.poll() is None
+        assert run.read_fence() == 2
+        LocalCompute().stop(run, 2)
+        assert newer.wait(5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("kills", "state"), [((3, 3), "failed"), ((3, 4), "no memory"), ((None, None), "no memory")])
+def test_a_kill_is_for_want_of_memory_where_the_kernel_counts_it(run, monkeypatch, kills, state):
+    counts = iter(kills)
+    monkeypatch.setattr(local, "out_of_memory_kills", lambda: next(counts))
+    compute = LocalCompute()
+    compute.start(run, 1)
+    compute._children[run.path].kill()
+    assert wait(compute, run) == state

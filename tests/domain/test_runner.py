@@ -1,13 +1,21 @@
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import asdict
 from unittest.mock import Mock
 
 import pytest
 
 from luthier.core.errors import JobFailed, StoreAway
+from luthier.core.run import RunEvent, RunFolder
+from luthier.domain import runner
 from luthier.domain.alive import Sign
-from luthier.domain.held import LeaseLost
+from luthier.domain.held import Held, LeaseLost
 from luthier.store import jobs
+from tests.compute.test_local import HOLDER
 from tests.conftest import serving
 from tests.contract import objects
 from tests.domain.workers import until
@@ -74,3 +82,77 @@ def test_the_check_of_a_large_file_ends_with_its_job_and_with_the_server(tmp_pat
             server.client.fine_tuning.jobs.cancel(job_id)
             assert ended.wait(10)
     assert ended.is_set()
+
+
+def training(server):
+    """A job that trains, under our claim; its run folder has a fence and nothing else."""
+    job_id, database = objects.job(server), server.platform.database
+    held = jobs.claim(database, "me", ("validating_files",), now=database.now(), lease_s=3600)
+    for before, after in (("validating_files", "queued"), ("queued", "running")):
+        held = jobs.transition(database, job_id, held.fence, before, after, now=database.now())
+    run = RunFolder(server.platform.settings.runs / job_id)
+    run.path.mkdir(parents=True)
+    assert run.raise_fence(held.fence)
+    return held, run
+
+
+class Dying:
+    """A compute whose trainers end in these states, each after so many steps; how they were started."""
+
+    def __init__(self, run, *ends):
+        self._run, self._ends = run, iter(ends)
+        self.halved = []
+
+    def start(self, run, fence, *, halve=False):
+        self.halved.append(halve)
+
+    def stop(self, run, fence):
+        pass
+
+    def poll(self, run):
+        state, step = next(self._ends)
+        data = {"step": step, "total_steps": 9, "elapsed_seconds": 1.0, "train_loss": 1.0}
+        with self._run.events.open("a") as events:
+            events.write(json.dumps(asdict(RunEvent("metrics", step, 0.0, data))) + "\n")
+        return state
+
+
+def test_a_trainer_that_dies_for_want_of_memory_holds_less_of_it(tmp_path, monkeypatch):
+    """When it did no step: what was in its way once may be gone. Who kills it otherwise changes nothing."""
+    monkeypatch.setattr(runner, "POLL_S", 0)
+    monkeypatch.setattr("luthier.domain.following.EventReader._spec", None)
+    with serving(tmp_path, background=False) as server:
+        job, run = training(server)
+        worker = runner.Runner(server.platform, None)
+        worker._compute = dying = Dying(run, ("no memory", 2), ("no memory", 2), ("failed", 2), *[("no memory", 3)] * 9)
+        with pytest.raises(JobFailed, match="killed the trainer for want of memory, 6 times at step 3"):
+            worker._follow(Held(server.platform, job))
+        worker._sign.take_down()
+        told = [event.message for event in server.client.fine_tuning.jobs.list_events(job.id).data]
+    assert dying.halved == [False, True, False, False, True, True, True, True]
+    assert "The trainer was killed for want of memory at step 2; it goes on with fewer tokens at once" in told
+
+
+@pytest.mark.parametrize("how", ["pause", "cancel"])
+def test_a_trainer_whose_server_was_killed_ends_with_its_job(tmp_path, monkeypatch, how):
+    """Though nobody goes on with the job."""
+    with serving(tmp_path, background=False) as server:
+        job, run = training(server)
+        command = [sys.executable, "-c", HOLDER, str(run.path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
+            assert trainer.stdout.readline() == "held\n"
+            jobs.release(server.platform.database, job.id, job.fence)
+            getattr(server.client.fine_tuning.jobs, how)(job.id)
+            if how == "cancel":  # a real trainer reads its fence at each step
+                assert run.read_fence() > job.fence
+                trainer.kill()
+                return
+            worker = runner.Runner(server.platform, None)
+            assert worker._look_for_queued()
+            assert trainer.wait(5) == -signal.SIGKILL
+            assert not worker._look_for_queued()
+            worker._sign.take_down()
+        left = server.client.fine_tuning.jobs.retrieve(job.id)
+        assert left.status == "queued"
+        told = [event.message for event in server.client.fine_tuning.jobs.list_events(job.id).data]
+        assert told[0] == "Job paused; its training goes on from the last step when it is resumed"

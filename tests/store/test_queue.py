@@ -194,3 +194,17 @@ def test_a_claim_takes_the_first_of_all_places_that_waits(database, project, oth
                 finish(database, job, now)
             case _, "pause":
                 jobs.set_paused(database, job.project_id, job.id, True, now=now)
+
+
+def test_a_paused_job_rests_but_for_one_whose_runner_died(database, project):
+    """The trainer of that one may be at work."""
+    queue(database, project, 0, 1)
+    held = start(database, 1000.0)
+    for number in (0, 1):
+        assert jobs.set_paused(database, project.id, f"ftjob-{number}", True, now=1001.0)
+    assert start(database, 1002.0) is None
+    again = start(database, 2000.0)
+    assert (again.id, again.paused, again.fence) == (held.id, True, held.fence + 1)
+    assert jobs.transition(database, again.id, again.fence, "running", "queued", now=2001.0)
+    jobs.release(database, again.id, again.fence)
+    assert start(database, 2002.0) is None
