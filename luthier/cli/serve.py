@@ -175,18 +175,17 @@ def add(
     from luthier.domain.bases import Bases
     from luthier.domain.bringing import bring
     from luthier.domain.models import require_free
+    from luthier.store.database import Database
+    from luthier.store.secrets import Secrets
 
     if (gguf is None) == (hf is None):
         raise InvalidRequest("give --gguf FILE or --hf FOLDER-OR-ID, one of them")
     local = gguf or (Path(hf or "") if Path(hf or "").expanduser().is_dir() else None)
     source = f"file:{local.expanduser().absolute()}" if local is not None else f"hf:{hf}"
     settings = load(data=data)
-    if settings.database_url or (settings.data / "luthier.db").exists():  # else no name is taken, and none is asked for
-        from luthier.cli.taking import opened
-
-        with opened(settings) as platform:
-            require_free(platform, name)
     bases = Bases(settings.cache, settings.bases, settings.added_bases)
+    if settings.database_url or (settings.data / "luthier.db").exists():  # else no name is taken
+        require_free(name, settings, bases, Database(settings.database, Secrets(settings.secret_keys)))
     with pull_bar() as bar:
         asked = BaseSource(name, source, sha256="", licence=licence or "", template=chat_template or "")
         facts, certificate = bring(bases, asked, bar)

@@ -69,7 +69,7 @@ class LocalCompute:
         """Ask, wait `GRACE_S`, then kill."""
         child = self._children.get(run.path)
         if child is None:
-            with contextlib.suppress(NewerClaim):
+            with contextlib.suppress(NewerClaim, FileNotFoundError):  # no folder, no trainer
                 self._kill(run, fence)
             return
         child.terminate()
@@ -80,9 +80,8 @@ class LocalCompute:
             child.wait()
 
     def _was_for_memory(self, run: RunFolder) -> bool:
-        """Of a SIGKILL, which anybody may have sent: whether the kernel sent one meanwhile, or does not tell."""
-        kills = out_of_memory_kills()
-        return kills is None or kills != self._kills.get(run.path)
+        """Of a SIGKILL, which anybody may have sent: whether the kernel says that it sent one meanwhile."""
+        return out_of_memory_kills() != self._kills.get(run.path)
 
     def _kill(self, run: RunFolder, fence: int) -> None:
         """End a trainer that this process may not have started, and wait until its lock is free.

@@ -31,8 +31,8 @@ class Job:
     """A fine-tuning job.
 
     `hyperparameters` are as asked, `auto` included; `resolved` are numbers, None until the job starts.
-    `fence` counts claims: whoever holds an older one may write nothing. A paused job is claimed by nobody.
-    `priority` orders a project's own jobs, the highest first.
+    `fence` counts claims: whoever holds an older one may write nothing. A paused job is claimed by nobody,
+    unless its runner died before it saw that. `priority` orders a project's own jobs, the highest first.
     """
 
     id: str

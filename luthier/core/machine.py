@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_COUNTS: Final = Path("/proc/vmstat")
+_COUNTS: Final = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))  # this container's, or the machine's
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -26,9 +26,9 @@ def memory_bytes() -> int:
 
 def out_of_memory_kills() -> int | None:
     """How many processes the kernel has killed for want of memory since it started; None where it does not tell."""
-    with suppress(OSError):
-        counted = dict(line.split() for line in _COUNTS.read_text().splitlines())
-        return int(counted["oom_kill"]) if "oom_kill" in counted else None
+    for path in _COUNTS:
+        with suppress(OSError, KeyError):
+            return int(dict(line.split() for line in path.read_text().splitlines())["oom_kill"])
     return None
 
 

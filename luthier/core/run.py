@@ -193,6 +193,11 @@ class RunFolder:
         except FileNotFoundError:
             return 0
 
+    def remove_leavings(self) -> None:
+        """Remove what writers left that were killed; there may be no writer now."""
+        for file in self.path.glob(".*.tmp"):
+            file.unlink(missing_ok=True)
+
     def raise_fence(self, number: int) -> bool:
         """Make a claim the newest: trainers of older ones end at their next step. False: there is a newer one."""
         with (self.path / "fence.lock").open("a") as lock:

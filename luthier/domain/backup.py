@@ -26,7 +26,7 @@ KEY_FILES: Final = ("api_key", "secret_keys")
 # What a copy made while a trainer works needs first: a state of it may lack what was written later, never earlier.
 RUN_ORDER: Final = ("adapter", "checkpoints")
 EXPORTED_BY: Final = ("spec.json", "probe.json", "certificate.json")  # beside an adapter
-LEFT: Final = shutil.ignore_patterns("lock", "fence", ".*")
+LEFT: Final = shutil.ignore_patterns("lock", "fence", "fence.lock", ".*")
 
 
 def backup(settings: Settings, folder: Path) -> int:

@@ -188,9 +188,13 @@ class Bases:
 
     def _take(self, file: Path, target: Path) -> None:
         """A copy: whoever writes into his own file later writes into no pinned one. What lies here is ours already."""
-        if self._folder in file.parents:
-            os.link(file, target)
-        else:
+        try:
+            linked = self._folder in file.parents
+            if linked:
+                os.link(file, target)
+        except OSError:  # a file system without links
+            linked = False
+        if not linked:
             shutil.copyfile(file, target)
         with target.open("rb") as written:
             os.fsync(written.fileno())

@@ -102,7 +102,7 @@ def import_adapter(
     name = name or str(given)
     if not name.startswith("ft:") or " " in name:
         raise InvalidRequest(f"{name!r} is no name of a tuned model; give one that begins with ft:, without spaces")
-    models.require_free(platform, name)
+    models.require_free(name, platform.settings, platform.bases, platform.database)
     place = RunFolder(platform.settings.runs / model_id)
     place.adapter.mkdir(parents=True)
     try:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from luthier.core.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from luthier.core.models import TunedModel
 from luthier.core.run import RunFolder
+from luthier.core.settings import Settings
+from luthier.domain.bases import Bases
 from luthier.domain.platform import Platform
 from luthier.store import aliases, jobs, models
+from luthier.store.database import Database
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,13 @@ def require_base(platform: Platform, resolved: Resolved) -> None:
         )
 
 
-def require_free(platform: Platform, name: str) -> None:
+def require_free(name: str, settings: Settings, bases: Bases, database: Database) -> None:
     """Errors: `InvalidRequest` for a name that means something already: a base, a model of any project, an alias."""
-    if name in {*platform.bases.names(), *platform.settings.aliases}:
+    if name in {*bases.names(), *settings.aliases}:
         what = "a base model or an alias of the settings"
-    elif models.is_taken(platform.database, name):
+    elif models.is_taken(database, name):
         what = "a tuned model, or was one"
-    elif aliases.is_taken(platform.database, name):
+    elif aliases.is_taken(database, name):
         what = "an alias"
     else:
         return

@@ -22,6 +22,7 @@ def sweep(platform: Platform) -> None:
         if path.name in unfinished:
             continue
         run = RunFolder(path)
+        run.remove_leavings()
         run.training.unlink(missing_ok=True)
         run.validation.unlink(missing_ok=True)
         shutil.rmtree(run.verdict, ignore_errors=True)

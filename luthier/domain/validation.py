@@ -58,6 +58,7 @@ def validate(
     Errors: `JobFailed` for files that will not do; `Unavailable` for a base model that cannot be had.
     """
     run.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run.remove_leavings()
     base = bases.pull(job.model)
     facts = base.read_facts()
     context_tokens = min(facts.context_tokens, MAX_CONTEXT_TOKENS)

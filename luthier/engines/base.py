@@ -47,7 +47,7 @@ class Engine(Protocol):
 
     @property
     def memory_bytes(self) -> int:
-        """What its children take of this machine's memory, with all that they may grow to."""
+        """What its children take of this machine's memory, about, or will take when they start."""
         ...
 
     @property

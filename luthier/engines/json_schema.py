@@ -52,6 +52,17 @@ def can_follow(schema: Json) -> bool:
     return True
 
 
+def moved(schema: Json, place: str) -> Json:
+    """The schema as part of another one, in which it stands at `place`: what it refers to has moved with it."""
+    if isinstance(schema, list):
+        return [moved(inner, place) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    below = {key: moved(inner, place) for key, inner in schema.items()}
+    reference = schema.get("$ref")
+    return {**below, "$ref": place + reference[1:]} if isinstance(reference, str) else below
+
+
 class _Checker:
     def __init__(self, root: Json, param: str) -> None:
         self._root = root

@@ -78,6 +78,7 @@ class Fleet:
     def __init__(self, model: Path, header: GgufHeader, plan: Plan, *, embeds: bool = False) -> None:
         self.plan = plan
         self._model = model
+        self._model_bytes = model.stat().st_size
         self._header = header
         self._embeds = embeds
         self._adapters: OrderedDict[str, tuple[Path, int]] = OrderedDict()  # id -> file and size, oldest use first
@@ -111,9 +112,11 @@ class Fleet:
 
     @property
     def memory_bytes(self) -> int:
-        """What a server takes at most: the model, keys and values of all slots, adapters."""
-        keys_and_values = self.plan.most_slots * self.plan.context_tokens * self._header.kv_bytes_per_token
-        return self._model.stat().st_size + keys_and_values + self.plan.adapter_bytes
+        """What the newest server takes, or a first one would: the model, keys and values of its slots, adapters."""
+        current = self._current
+        slots = current.slots.total if current else self.plan.slots
+        loaded = [self._adapters[name][1] for name in (current.places if current else ()) if name in self._adapters]
+        return self._model_bytes + slots * self.plan.context_tokens * self._header.kv_bytes_per_token + sum(loaded)
 
     @property
     def awake(self) -> bool:

@@ -105,8 +105,7 @@ class EnginePool:
         """
         engine = self._engines.pop(base, None) or self._made(base)
         self._engines[base] = engine
-        if not engine.awake:
-            self._make_room(engine)
+        self._make_room(engine)
         return engine
 
     def _made(self, base: str) -> Engine:
@@ -114,7 +113,7 @@ class EnginePool:
         return self._factories[name](Wanted(base, self._folder_of, where, self._adapters, self._api_key))
 
     def _make_room(self, engine: Engine) -> None:
-        awake = [other for other in self._engines.values() if other.awake]
+        awake = [other for other in self._engines.values() if other.awake and other is not engine]
         taken = engine.memory_bytes + sum(other.memory_bytes for other in awake)
         for other in awake:
             if taken <= self._memory:

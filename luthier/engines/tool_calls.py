@@ -14,7 +14,7 @@ from typing import Final
 
 from luthier.core.ids import new_id
 from luthier.core.json import Json, JsonObject, parsed
-from luthier.engines.json_schema import check_schema, json_rule
+from luthier.engines.json_schema import check_schema, json_rule, moved
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ def calling_grammar(
         assert isinstance(function, dict)
         parameters = function.get("parameters") or {"type": "object"}
         check_schema(parameters, param="tools")
+        below = moved(parameters, f"#/anyOf/{len(shapes)}/properties/{notation.arguments}")
         shapes.append(
             {
                 "type": "object",
-                "properties": {"name": {"const": function["name"]}, notation.arguments: parameters},
+                "properties": {"name": {"const": function["name"]}, notation.arguments: below},
                 "required": ["name", notation.arguments],
                 "additionalProperties": False,
             }

@@ -48,9 +48,8 @@ class Budget:
                 )
             self._policy.token_budget = self._halve(step, measuring, _MEMORY)
 
-    def halve_ahead(self) -> None:
-        """Halve it from the first step on that was never done: the system killed the trainer there."""
-        step = self._journal.next_step
+    def halve_ahead(self, step: int) -> None:
+        """Halve it from the first step on that this trainer does, for the system killed the one before it."""
         if self._at(step, measuring=False) > MIN_BUDGET:
             self._halve(step, False, _KILLED)
 

@@ -88,12 +88,6 @@ class Journal:
         self._events.write(_line(kind, step, data))
         self._events.flush()
 
-    @property
-    def next_step(self) -> int:
-        """The first step that was never done; 0: what comes before the first was not either."""
-        done = [step for kind, step in self._said if kind == "metrics"]
-        return max(done) + 1 if done else int(("quote", 0) in self._said)
-
     def halve(self, halving: Halving, message: str) -> None:
         """Tell of a halving, durably: a run that goes on must halve at the same place."""
         data: JsonObject = {"message": message, "token_budget": halving.token_budget, "measuring": halving.measuring}

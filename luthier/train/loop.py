@@ -70,7 +70,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
     with Journal(run, fence, progress.step) as journal:
         budget = Budget(policy, journal)
         if halve:
-            budget.halve_ahead()
+            budget.halve_ahead(progress.step + 1 if progress.step else 0)  # 0: the quote
         journal.say(
             "started",
             0,

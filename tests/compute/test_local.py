@@ -82,7 +82,7 @@ def test_a_trainer_of_a_newer_claim_is_left_alone(run):
         assert newer.wait(5) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(("kills", "state"), [((3, 3), "failed"), ((3, 4), "no memory"), ((None, None), "no memory")])
+@pytest.mark.parametrize(("kills", "state"), [((3, 3), "failed"), ((3, 4), "no memory"), ((None, None), "failed")])
 def test_a_kill_is_for_want_of_memory_where_the_kernel_counts_it(run, monkeypatch, kills, state):
     counts = iter(kills)
     monkeypatch.setattr(local, "out_of_memory_kills", lambda: next(counts))

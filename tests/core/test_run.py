@@ -51,3 +51,10 @@ def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path):
     assert os.listdir(tmp_path) == ["receipt"]
     assert (tmp_path / "receipt").read_bytes() == b"old"
     assert (tmp_path / "receipt").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    (tmp_path / ".training.jsonl.7.tmp").write_text("a copy")
+    (tmp_path / "training.jsonl").write_text("kept")
+    RunFolder(tmp_path).remove_leavings()
+    assert [path.name for path in tmp_path.iterdir()] == ["training.jsonl"]

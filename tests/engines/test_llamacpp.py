@@ -318,6 +318,16 @@ def test_calls_that_must_be_made_are_made(engine, run, choice):
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
 
 
+def test_calls_follow_what_their_schema_refers_to(engine, run):
+    """As Pydantic writes nested models: the schema becomes part of a larger one, and its references go with it."""
+    colour = {"type": "object", "properties": {"is": {"$ref": "#/$defs/Colour"}}, "required": ["is"]}
+    parameters = {**colour, "additionalProperties": False, "$defs": {"Colour": SCHEMA}}
+    tools = [{"type": "function", "function": {"name": "mix", "parameters": parameters, "strict": True}}]
+    body = {**HELLO, "max_tokens": 200, "tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
+    [call] = run(engine.answer("chat/completions", body, None))["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"])["is"]["colour"] in ("red", "green")
+
+
 def test_strict_tools_leave_room_for_text(engine, run):
     tool = {"type": "function", "function": {**TOOL["function"], "strict": True}}
     answer = run(engine.answer("chat/completions", {**HELLO, "tools": [tool]}, None))
