@@ -28,7 +28,7 @@ serve: install
 test: check
 	$(BIN)/python -m pytest
 
-# Minutes each: the examples with every client (wants node), 512 MB uploads, fifty kills.
+# Minutes each: the examples with every client (wants node), 512 MB uploads, fifty kills, a Gemma of 250 MB.
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
