@@ -13,7 +13,6 @@ from luthier.cli.organization import ProjectId
 from luthier.cli.serve import Data
 
 if TYPE_CHECKING:
-    from luthier.core.settings import Settings
     from luthier.domain.platform import Platform
 
 
@@ -28,12 +27,11 @@ def export(
     """Take a tuned model away: PEFT adapter, merged safetensors, GGUF, Ollama folder, or a push to the hub."""
     from luthier.cli.display import pull_bar, say
     from luthier.core.errors import InvalidRequest
-    from luthier.core.settings import load
     from luthier.domain import exporting, hub
 
     if (to == "hub") != (repo is not None):
         raise InvalidRequest("--to hub wants --repo OWNER/NAME, and nothing else does")
-    with opened(load(data=data)) as platform, pull_bar() as bar:
+    with _platform(data) as platform, pull_bar() as bar:
         certificate = exporting.export(platform, model, to, output, bar, project=project)
     say(f"{model} is in {output}: {certificate}")
     if repo is not None:
@@ -50,20 +48,19 @@ def import_adapter(
 ) -> None:
     """Make a PEFT adapter from elsewhere a tuned model of this server, once the engine answers with it as it should."""
     from luthier.cli.display import pull_bar, say
-    from luthier.core.settings import load
     from luthier.domain import exporting
 
-    with opened(load(data=data)) as platform, pull_bar() as bar:
+    with _platform(data) as platform, pull_bar() as bar:
         made, certificate = exporting.import_adapter(platform, adapter, base, name, suffix, bar, project=project)
     say(f"{made}: {certificate}")
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Platform]:
-    """The platform of a data folder, for a command that works beside its server."""
+def _platform(data: Path | None) -> Iterator[Platform]:
+    from luthier.core.settings import load
     from luthier.domain.platform import open_platform
 
-    platform = open_platform(settings)
+    platform = open_platform(load(data=data))
     try:
         yield platform
     finally:

@@ -31,7 +31,7 @@ class LocalCompute:
 
     def __init__(self) -> None:
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
-        self._kills: dict[Path, int | None] = {}  # of the whole machine, for want of memory, when a child was started
+        self._kills: dict[Path, int | None] = {}  # for want of memory, of whomever, when a child was started
 
     def start(self, run: RunFolder, fence: int, *, halve: bool = False) -> None:
         """Fence off and stop whatever trains here, then start a trainer of our own."""

@@ -1,7 +1,6 @@
 """llama.cpp in its child process, on a tiny random model; numbers against transformers'."""
 
 import asyncio
-import json
 import math
 import os
 import shutil
@@ -23,6 +22,7 @@ from luthier.engines.base import Adapter
 from luthier.engines.gguf_header import read_header
 from luthier.engines.llamacpp import LlamaCpp
 from luthier.engines.llamacpp_process import LlamaServer
+from tests.engines.asked import COLOUR, HELLO
 from tests.engines.conftest import PLAN
 from tests.engines.gguf_files import reference_logprobs, write_adapter
 from tests.patience import PATIENCE_S
@@ -30,15 +30,6 @@ from tests.patience import PATIENCE_S
 # llama.cpp keeps keys and values in 16 bits; the adapters here move log-probabilities by whole numbers.
 TOLERANCE = 0.02
 TEXT = "the quick brown fox"
-HELLO = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "temperature": 0}
-SCHEMA = {
-    "type": "object",
-    "properties": {"colour": {"enum": ["red", "green"]}},
-    "required": ["colour"],
-    "additionalProperties": False,
-}
-COLOUR = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA}}
-TOOL = {"type": "function", "function": {"name": "paint", "parameters": SCHEMA}}
 
 
 async def logprobs(engine, adapter=None, text=TEXT):
@@ -298,52 +289,6 @@ def test_logprobs_in_chats(engine, run):
     assert all(t["top_logprobs"][0]["logprob"] >= t["logprob"] for t in tokens)
     bare = run(engine.answer("chat/completions", spoken, None))["choices"][0]["logprobs"]["content"]
     assert [t["top_logprobs"] for t in bare] == [[]] * len(bare)
-
-
-def test_answers_follow_a_schema(engine, run):
-    answer = run(engine.answer("chat/completions", {**HELLO, "max_tokens": 400, "response_format": COLOUR}, None))
-    assert json.loads(answer["choices"][0]["message"]["content"])["colour"] in ("red", "green")
-    broken = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}
-    with pytest.raises(InvalidRequest, match="objekt"):
-        run(engine.answer("chat/completions", {**HELLO, "response_format": broken}, None))
-
-
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "paint"}}])
-def test_calls_that_must_be_made_are_made(engine, run, choice):
-    body = {**HELLO, "max_tokens": 400, "tools": [TOOL], "tool_choice": choice, "parallel_tool_calls": False}
-    answer = run(engine.answer("chat/completions", body, None))
-    [call] = answer["choices"][0]["message"]["tool_calls"]
-    assert call["function"]["name"] == "paint"
-    assert json.loads(call["function"]["arguments"])["colour"] in ("red", "green")
-    assert answer["choices"][0]["finish_reason"] == "tool_calls"
-
-
-def test_calls_follow_what_their_schema_refers_to(engine, run):
-    """As Pydantic writes nested models: the schema becomes part of a larger one, and its references go with it."""
-    colour = {"type": "object", "properties": {"is": {"$ref": "#/$defs/Colour"}}, "required": ["is"]}
-    parameters = {**colour, "additionalProperties": False, "$defs": {"Colour": SCHEMA}}
-    tools = [{"type": "function", "function": {"name": "mix", "parameters": parameters, "strict": True}}]
-    body = {**HELLO, "max_tokens": 200, "tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
-    [call] = run(engine.answer("chat/completions", body, None))["choices"][0]["message"]["tool_calls"]
-    assert json.loads(call["function"]["arguments"])["is"]["colour"] in ("red", "green")
-
-
-def test_strict_tools_leave_room_for_text(engine, run):
-    tool = {"type": "function", "function": {**TOOL["function"], "strict": True}}
-    answer = run(engine.answer("chat/completions", {**HELLO, "tools": [tool]}, None))
-    assert answer["choices"][0]["message"]["content"]
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_beside_a_format_an_answer_follows_it_or_is_a_call(engine, run, strict):
-    tool = {"type": "function", "function": {**TOOL["function"], "strict": strict}}
-    for seed in range(4):
-        body = {**HELLO, "max_tokens": 400, "tools": [tool], "response_format": COLOUR, "seed": seed}
-        message = run(engine.answer("chat/completions", body, None))["choices"][0]["message"]
-        if message.get("tool_calls"):
-            assert message["tool_calls"][0]["function"]["name"] == "paint"
-        else:
-            assert json.loads(message["content"])["colour"] in ("red", "green")
 
 
 def test_usage_counts_each_prompt_once_in_whatever_order_choices_end(run):

@@ -19,7 +19,8 @@ from luthier.engines.base import Adapter
 from luthier.engines.llamacpp import LlamaCpp
 from luthier.engines.vllm import Vllm
 from tests.domain.brought import bring_family, trained
-from tests.engines.test_llamacpp import COLOUR, HELLO, TOOL, logprobs
+from tests.engines.asked import COLOUR, HELLO, TOOL
+from tests.engines.test_llamacpp import logprobs
 
 pytestmark = pytest.mark.vllm
 HOME = Path(__file__).parents[2] / ".venv-vllm"
