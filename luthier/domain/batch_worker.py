@@ -44,7 +44,7 @@ class BatchWorker:
         self._ask = ask
         self._portal = portal
         self._lanes = Lanes(REQUESTS_AT_ONCE)
-        self._claims = Claims("batches", self._claim, self._one)
+        self._claims = Claims("batches", self._claim, self._one, platform.database.bell("batch"))
         self.start = self._claims.start
         self.stop = self._claims.stop
         self._legs: dict[BatchStatus, Callable[[HeldBatch], None]] = {

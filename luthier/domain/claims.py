@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from anyio import CapacityLimiter, Lock, create_task_group, sleep, to_thread
@@ -19,7 +19,7 @@ from anyio import CapacityLimiter, Lock, create_task_group, sleep, to_thread
 from luthier.core.errors import LuthierError, Unavailable
 from luthier.core.ids import random_text
 from luthier.domain.held import BEAT_S, LeaseLost
-from luthier.domain.looping import Looping
+from luthier.domain.looping import Crew
 
 AT_ONCE: Final = 4  # small work does not wait for the end of large work
 T = TypeVar("T")
@@ -27,28 +27,19 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-class Claims(Looping, Generic[T]):
-    """Claims work and does it, several at a time, in threads of this process; other processes may share the work."""
+class Claims(Crew[T]):
+    """Claims work, one by one, as an owner that no other process is: they may share the work."""
 
-    def __init__(self, name: str, claim: Callable[[str], T | None], do: Callable[[T], None]) -> None:
-        super().__init__(name, self._begin, rest_s=BEAT_S)
-        self._claim = claim
-        self._do = do
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=name)
-        self._running: set[Future[None]] = set()
+    def __init__(
+        self, name: str, claim: Callable[[str], T | None], do: Callable[[T], None], bell: threading.Event
+    ) -> None:
+        owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
 
-    def stop(self) -> None:
-        super().stop()
-        self._pool.shutdown()
+        def take(_free: int) -> list[T]:
+            claimed = claim(owner)
+            return [] if claimed is None else [claimed]
 
-    def _begin(self) -> bool:
-        self._running = {future for future in self._running if not future.done()}
-        work = self._claim(self._owner) if len(self._running) < AT_ONCE else None
-        if work is None:
-            return False
-        self._running.add(self._pool.submit(self._do, work))
-        return True
+        super().__init__(name, AT_ONCE, take, do, bell)
 
 
 @contextmanager

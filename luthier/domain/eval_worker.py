@@ -77,7 +77,7 @@ class EvalWorker:
         self._ask = Remembering(platform, ask)
         self._portal = portal
         self._lanes = Lanes(ROWS_AT_ONCE)
-        self._claims = Claims("evals", self._claim, self._one)
+        self._claims = Claims("evals", self._claim, self._one, platform.database.bell("eval_run"))
         self.start = self._claims.start
         self.stop = self._claims.stop
 

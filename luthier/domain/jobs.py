@@ -87,9 +87,7 @@ def create(platform: Platform, caller: Caller, asked: NewJob) -> Job:
         NewEvent("created", f"Created fine-tuning job: {job.id}"),
         NewEvent("validating", f"Validating training file: {asked.training_file}{beside}"),
     ]
-    created = jobs.create(platform.database, job, said=said)
-    platform.new_job.set()
-    return created
+    return jobs.create(platform.database, job, said=said)
 
 
 def get(database: Database, project_id: str, job_id: str) -> Job:

@@ -1,32 +1,38 @@
-"""A thread that works until it is told to stop. Knows no work in particular."""
+"""Threads that work until they are told to stop. Know no work in particular."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Generic, TypeVar
 
 import structlog
 
 from luthier.core.errors import LuthierError
 
+REST_S: Final = 3.0  # a look takes half a millisecond of the cores that models answer on
+
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 
 class Looping:
-    """Looks for work in a thread of this process: again at once where `look` gave True, else when it is told or rested.
+    """Looks for work in a thread of this process: again at once where `look` gave True, else when `bell` or `ring`
+    tells of news, or after `rest_s`: for what other processes bring, what falls due, and leases that run out.
 
     A look that fails is logged and followed by another. What a look began and did not end is found again by a later
     one, of this process or another: leases run out.
     """
 
-    def __init__(
-        self, name: str, look: Callable[[], bool], *, rest_s: float, told: threading.Event | None = None
-    ) -> None:
+    rest_s = REST_S
+
+    def __init__(self, name: str, look: Callable[[], bool], bell: threading.Event | None = None) -> None:
         self.name = name
         self.stopping = threading.Event()
         self._look = look
-        self._rest_s = rest_s
-        self._told = told or threading.Event()
+        self._bell = bell or threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -36,12 +42,16 @@ class Looping:
     def stop(self) -> None:
         """Return when the work under way is done or let go of; the event loop must go on meanwhile."""
         self.stopping.set()
-        self._told.set()
+        self.ring()
         self._thread.join()
+
+    def ring(self) -> None:
+        """There may be something to do."""
+        self._bell.set()
 
     def _run(self) -> None:
         while not self.stopping.is_set():
-            self._told.clear()
+            self._bell.clear()
             more = False
             try:
                 more = self._look()
@@ -50,4 +60,36 @@ class Looping:
             except Exception:  # the thread's edge: it looks again
                 log.exception("a worker failed unexpectedly", worker=self.name)
             if not more and not self.stopping.is_set():
-                self._told.wait(self._rest_s)
+                self._bell.wait(self.rest_s)
+
+
+class Crew(Looping, Generic[T]):
+    """Takes work, as much as it has hands free, and does it in threads. Stopped, it ends what it has begun."""
+
+    def __init__(
+        self,
+        name: str,
+        hands: int,
+        take: Callable[[int], Sequence[T]],
+        do: Callable[[T], None],
+        bell: threading.Event,
+    ) -> None:
+        super().__init__(name, self._begin, bell)
+        self._hands = hands
+        self._take = take
+        self._do = do
+        self._pool = ThreadPoolExecutor(hands, thread_name_prefix=name)
+        self._running: set[Future[None]] = set()
+
+    def stop(self) -> None:
+        super().stop()
+        self._pool.shutdown()
+
+    def _begin(self) -> bool:
+        self._running = {future for future in self._running if not future.done()}
+        free = self._hands - len(self._running)
+        begun = [self._pool.submit(self._do, one) for one in (self._take(free) if free else ())]
+        self._running.update(begun)
+        for future in begun:
+            future.add_done_callback(lambda _: self.ring())
+        return bool(begun)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ from luthier.core.lists import PageQuery
 from luthier.core.outbox import Delivery, OutboxItem
 from luthier.domain import mail
 from luthier.domain.delivery import DeliveryFailed, post
-from luthier.domain.looping import Looping
+from luthier.domain.looping import Crew
 from luthier.domain.platform import Platform
 from luthier.domain.webhooks import event_items
 from luthier.store import checkpoints, jobs, outbox, webhooks
@@ -29,8 +28,7 @@ GIVE_UP_AFTER_S: Final = 72 * 3600
 FIRST_RETRY_S: Final = 5.0
 LONGEST_RETRY_S: Final = 6 * 3600.0
 LEASE_S: Final = 120.0  # longer than any delivery takes
-POLL_S: Final = 0.5
-WORKERS: Final = 8  # deliveries at once: a slow receiver keeps nobody else waiting
+AT_ONCE: Final = 8  # deliveries at once: a slow receiver keeps nobody else waiting
 
 log = structlog.get_logger(__name__)
 
@@ -60,32 +58,17 @@ def retry_delay_s(attempts: int, longest_s: float = LONGEST_RETRY_S) -> float:
     return min(FIRST_RETRY_S * 4.0 ** (attempts - 1), longest_s) * random.uniform(1.0, 1.1)
 
 
-class Notifier(Looping):
-    """Delivers what is due, as threads of this process. Several processes on one database share the work.
-
-    Stopped, it finishes the deliveries under way; what is not begun stays due.
-    """
+class Notifier(Crew[Delivery]):
+    """Delivers what is due. Several processes on one database share the work."""
 
     def __init__(self, platform: Platform) -> None:
-        super().__init__("notifier", self._begin, rest_s=POLL_S)
+        super().__init__("notifier", AT_ONCE, self._due, self._attempt, platform.database.bell("webhook", "mail"))
         self._platform = platform
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery")
-        self._running: set[Future[None]] = set()
         self._deliver: dict[str, Callable[[OutboxItem], None]] = {"webhook": self._webhook, "mail": self._mail}
 
-    def stop(self) -> None:
-        super().stop()
-        self._pool.shutdown()
-
-    def _begin(self) -> bool:
+    def _due(self, most: int) -> list[Delivery]:
         database = self._platform.database
-        self._running = {future for future in self._running if not future.done()}
-        room = WORKERS - len(self._running)
-        if not room:
-            return False
-        claimed = outbox.claim(database, "webhook", "mail", now=database.now(), lease_s=LEASE_S, limit=room)
-        self._running |= {self._pool.submit(self._attempt, one) for one in claimed}
-        return bool(claimed)
+        return outbox.claim(database, "webhook", "mail", now=database.now(), lease_s=LEASE_S, limit=most)
 
     def _attempt(self, item: Delivery) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 
 from luthier.core.errors import InvalidRequest
@@ -20,10 +19,7 @@ from luthier.store.secrets import Secrets
 
 @dataclass(frozen=True)
 class Platform:
-    """`first_key` is set on the first run alone: the only time that the key can be shown.
-
-    `new_job` is set when one was created or resumed here, so that this process's runner need not wait to look.
-    """
+    """`first_key` is set on the first run alone: the only time that the key can be shown."""
 
     settings: Settings
     database: Database
@@ -32,7 +28,6 @@ class Platform:
     engines: EnginePool
     project: Project
     first_key: str | None
-    new_job: threading.Event = field(default_factory=threading.Event)
     background: Background = field(default_factory=Background)
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ any crash: a claim starts a job's leg from what the run folder and the rows say.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from luthier.core.run import last_words
 from luthier.core.states import JobStatus
 from luthier.domain.alive import Sign, killed
 from luthier.domain.following import EventReader
-from luthier.domain.held import BEAT_S, LEASE_S, Held, LeaseLost
+from luthier.domain.held import LEASE_S, Held, LeaseLost
 from luthier.domain.looping import Looping
 from luthier.domain.platform import Platform
 from luthier.domain.publishing import publish
@@ -56,9 +55,8 @@ class Runner:
         self._look_again_at = 0.0
         self._publishing_rows = PUBLISHING_ROWS  # then as the last
         self._engine_away: Counter[str] = Counter()  # how often a trained job could not be published
-        self._queued = threading.Event()
-        self._validating = Looping("validate", self._look_for_files, rest_s=BEAT_S, told=platform.new_job)
-        self._training = Looping("train", self._look_for_queued, rest_s=BEAT_S, told=self._queued)
+        self._validating = Looping("validate", self._look_for_files, platform.database.bell("job"))
+        self._training = Looping("train", self._look_for_queued, platform.database.bell("job"))
 
     def start(self) -> None:
         """Begin to work, first of all on what runners of this data folder held that were killed."""
@@ -147,7 +145,6 @@ class Runner:
             resolved=public_hyperparameters(found.hyperparameters),
         )
         held.release()
-        self._queued.set()
 
     def _train(self, held: Held) -> None:
         if held.job.paused:  # its runner was killed before it saw that: the trainer may still be at work

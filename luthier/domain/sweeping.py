@@ -19,8 +19,10 @@ ANSWERS_LIVE_S: Final = 30 * 24 * 3600  # what models said in evals; then the sa
 class Sweeper(Looping):
     """Sweeps when it starts, and every minute. Several processes may: what one has swept, another finds swept."""
 
+    rest_s = EVERY_S
+
     def __init__(self, platform: Platform) -> None:
-        super().__init__("sweeper", self._sweep, rest_s=EVERY_S)
+        super().__init__("sweeper", self._sweep)
         self._platform = platform
 
     def _sweep(self) -> bool:

@@ -28,7 +28,6 @@ from luthier.domain.verdict_trial import Stopped, find
 from luthier.store import jobs, outbox
 
 LEASE_S: Final = 60.0
-POLL_S: Final = 0.5
 ATTEMPTS: Final = 3
 AWAY_ATTEMPTS: Final = 15  # an hour of them, where an engine does not answer or a disk is full
 LONGEST_RETRY_S: Final = 300.0
@@ -46,7 +45,7 @@ class VerdictWorker(Looping):
     """
 
     def __init__(self, platform: Platform, portal: BlockingPortal) -> None:
-        super().__init__("verdicts", self._find, rest_s=POLL_S)
+        super().__init__("verdicts", self._find, platform.database.bell("verdict"))
         self._platform = platform
         self._portal = portal
 

@@ -14,7 +14,7 @@ from luthier.core.files import FileObject
 from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import OutboxItem
 from luthier.store import outbox
-from luthier.store.database import Database
+from luthier.store.database import Database, announce
 from luthier.store.rows import columns, first, found, page, read, returned, write
 from luthier.store.schema import batch_lines, batches, files
 
@@ -43,6 +43,7 @@ def create(database: Database, batch: Batch) -> None:
     """Add a batch."""
     with database.transaction() as connection:
         connection.execute(insert(batches).values(**write(batch)))
+        announce(connection, "batch")
 
 
 def get(database: Database, project_id: str, batch_id: str) -> Batch | None:
@@ -58,13 +59,12 @@ def list_page(database: Database, project_id: str, query: PageQuery) -> Page[Bat
 
 def claim(database: Database, owner: str, *, now: float, lease_s: float) -> Batch | None:
     """Take the oldest unfinished batch whose lease is free or over; None when there is none."""
-    free = (
-        select(batches.c.pk)
-        .where(batches.c.finished_at.is_(None), batches.c.lease_until < now)
-        .order_by(batches.c.pk)
-        .limit(1)
-        .with_for_update(skip_locked=True)  # SQLite has one writer and needs no such words
-    )
+    waiting = (batches.c.finished_at.is_(None), batches.c.lease_until < now)
+    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
+        if connection.scalar(select(batches.c.pk).where(*waiting).limit(1)) is None:
+            return None
+    # SQLite has one writer and needs no words about locks.
+    free = select(batches.c.pk).where(*waiting).order_by(batches.c.pk).limit(1).with_for_update(skip_locked=True)
     statement = (
         update(batches)
         .where(batches.c.pk == free.scalar_subquery())

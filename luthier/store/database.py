@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_S: Final = 30
+NEWS: Final = "news"  # kinds of work that a transaction brings, in its connection's `info`
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 T = TypeVar("T")
@@ -68,12 +69,23 @@ class Database:
         self._reads = self._engine.execution_options(reads=True, **options)
         # SQLite lets one connection write and has the others poll with growing naps; a line here is faster and fairer.
         self._writer: AbstractContextManager[object] = threading.RLock() if self.sqlite else nullcontext()
+        self._bells: list[tuple[frozenset[str], threading.Event]] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction that may write: all of it or nothing is kept. Never open one inside another."""
         with self._writer, _translated(), self._engine.begin() as connection:
+            connection.info[NEWS] = news = set[str]()
             yield connection
+        for kinds, bell in self._bells:
+            if kinds & news:
+                bell.set()
+
+    def bell(self, *kinds: str) -> threading.Event:
+        """An event that is set whenever this process commits work of these kinds: see `announce`."""
+        bell = threading.Event()
+        self._bells.append((frozenset(kinds), bell))
+        return bell
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -140,6 +152,11 @@ class Database:
     def close(self) -> None:
         """Close idle connections."""
         self._engine.dispose()
+
+
+def announce(connection: Connection, kind: str) -> None:
+    """This transaction brings work of this kind: once it is kept, whoever asked for a `bell` is woken."""
+    connection.info[NEWS].add(kind)
 
 
 def _at(connection: Connection) -> str | None:

@@ -15,7 +15,7 @@ from luthier.core.json import JsonObject
 from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import OutboxItem
 from luthier.store import outbox
-from luthier.store.database import Database
+from luthier.store.database import Database, announce
 from luthier.store.rows import columns, first, found, page, read, reader, returned, write
 from luthier.store.schema import eval_items as items
 from luthier.store.schema import eval_runs as runs
@@ -28,6 +28,7 @@ def create(database: Database, run: EvalRun) -> None:
     """Add a run."""
     with database.transaction() as connection:
         connection.execute(insert(runs).values(**write(run)))
+        announce(connection, "eval_run")
 
 
 def get(database: Database, project_id: str, eval_id: str, run_id: str) -> EvalRun | None:

@@ -21,7 +21,7 @@ from luthier.core.outbox import OutboxItem
 from luthier.core.quotes import Quote
 from luthier.core.states import FINAL, TRANSITIONS, JobStatus
 from luthier.store import events, models, outbox, queue
-from luthier.store.database import Database, Turn
+from luthier.store.database import Database, Turn, announce
 from luthier.store.rows import columns, first, found, page, read, returned, write
 from luthier.store.schema import job_metadata, jobs, projects
 
@@ -47,6 +47,7 @@ def create(database: Database, job: Job, *, said: Sequence[NewEvent] = ()) -> Jo
         pk = inserted.scalar_one()
         _index_metadata(connection, job.project_id, pk, job.metadata or {})
         events.add(connection, job, said, now=job.created_at)
+        announce(connection, "job")
     return job
 
 
@@ -137,6 +138,7 @@ def release(database: Database, job_id: str, fence: int) -> None:
     """Give the lease back: anybody may claim the job at once."""
     with database.transaction() as connection:
         connection.execute(update(jobs).where(*_held(job_id, fence)).values(lease_owner=None, lease_until=0.0))
+        announce(connection, "job")
 
 
 def release_all(database: Database, owner: str) -> None:
@@ -285,6 +287,7 @@ def set_paused(
         if job is None:
             return None
         events.add(connection, job, said, now=int(now))
+        announce(connection, "job")
     return job
 
 

@@ -5,24 +5,26 @@ A claim moves `next_attempt_at` past its lease, so a process that dies while it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
 
 from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import Delivery, Kind, OutboxItem
-from luthier.store.database import Database
+from luthier.store.database import Database, announce
 from luthier.store.rows import columns, found, page, read, reader, write
 from luthier.store.schema import outbox
 
 COLUMNS = columns(outbox, Delivery)
 
 
-def insert_items(connection: Connection, items: Iterable[OutboxItem]) -> None:
+def insert_items(connection: Connection, items: Sequence[OutboxItem]) -> None:
     """Add items, due at once."""
     rows = [{**write(item), "next_attempt_at": item.created_at} for item in items]
     if rows:
         connection.execute(insert(outbox), rows)
+    for item in items:
+        announce(connection, item.kind)
 
 
 def claim(database: Database, *kinds: Kind, now: float, lease_s: float, limit: int) -> list[Delivery]:
@@ -32,7 +34,7 @@ def claim(database: Database, *kinds: Kind, now: float, lease_s: float, limit: i
         outbox.c.delivered_at.is_(None),
         outbox.c.given_up_at.is_(None),
         outbox.c.next_attempt_at <= now,
-        outbox.c.kind.in_(kinds),
+        or_(*(outbox.c.kind == kind for kind in kinds)),  # `in_` would be put into SQL anew for each look
     )
     with database.read() as connection:  # most looks find nothing, and a look should lock nothing
         if connection.scalar(select(outbox.c.pk).where(*waiting).limit(1)) is None:
@@ -98,6 +100,7 @@ def send_again(database: Database, item_id: str, *, now: float) -> None:
     due = {"next_attempt_at": now, "delivered_at": None, "given_up_at": None}
     with database.transaction() as connection:
         connection.execute(update(outbox).where(outbox.c.id == item_id).values(**due))
+        announce(connection, "webhook")
 
 
 def _webhooks(project_id: str) -> tuple[ColumnElement[bool], ...]:

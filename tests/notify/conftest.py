@@ -105,7 +105,7 @@ def open_here(tmp_path):
 @pytest.fixture
 def quick_retries(monkeypatch):
     monkeypatch.setattr("luthier.domain.notify.FIRST_RETRY_S", 0.01)
-    monkeypatch.setattr("luthier.domain.notify.POLL_S", 0.01)
+    monkeypatch.setattr(Notifier, "rest_s", 0.01)
 
 
 @pytest.fixture

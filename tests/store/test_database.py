@@ -6,7 +6,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
 from luthier.core.errors import Unavailable
-from luthier.store.database import Database
+from luthier.store.database import Database, announce
 from luthier.store.schema import metadata, organizations
 
 
@@ -75,3 +75,26 @@ def test_writers_wait_for_each_other(database):
 def test_a_database_that_cannot_be_opened_says_so(tmp_path):
     with pytest.raises(Unavailable, match="database does not answer"):
         Database(f"sqlite:///{tmp_path}/no/such/folder.db").migrate()
+
+
+def test_a_bell_rings_for_its_work_once_it_is_kept(database):
+    jobs, mails = database.bell("job"), database.bell("mail", "webhook")
+    with database.transaction() as connection:
+        announce(connection, "webhook")
+        assert not mails.is_set()
+    assert mails.is_set()
+    assert not jobs.is_set()
+
+
+def test_a_bell_does_not_ring_for_what_failed(database):
+    def announce_and_stumble():
+        with database.transaction() as connection:
+            announce(connection, "job")
+            raise KeyError
+
+    bell = database.bell("job")
+    with pytest.raises(KeyError):
+        announce_and_stumble()
+    with database.transaction():
+        pass
+    assert not bell.is_set()
