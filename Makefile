@@ -131,7 +131,7 @@ bench-train: install .venv-bench/.installed
 	.venv-bench/bin/python -m pip --disable-pip-version-check install -c constraints.txt torch "trl>=1.16,<2" "peft>=0.21,<1"
 	@touch $@
 
-# Eight minutes: what Luthier adds to llama.cpp; then 200 adapters on one base, and a new one while 16 streams run.
+# Twenty-five minutes: what Luthier adds to llama.cpp; then 200 adapters on one base, and a new one while 16 streams run.
 bench-serve: install
 	$(BIN)/python -m benchmarks.serve_overhead
 	$(BIN)/python -m benchmarks.serve_adapters

@@ -1,8 +1,11 @@
 """What Luthier adds to llama.cpp: time to first token and tokens per second, through Luthier and straight.
 
 Both serve the same model with as many slots, in processes of their own, and are asked in turns in one run. Each stream
-asks one question after another, answers are of different lengths, so that streams come and go as they do in use. Run by
-`make bench-serve`; the base model must be there (`luthier models pull`). Prints a table and one line of JSON.
+asks one question after another, answers are of different lengths, and before each question it pauses for up to two of
+llama.cpp's steps with all slots busy, so that streams come and go as they do in use. `--pause 0`: each answer's end is
+the next question, and who comes within the few milliseconds in which llama.cpp samples all slots is let into its next
+step, who comes later waits for a whole one: a race that no user runs. Run by `make bench-serve`; the base model must be
+there (`luthier models pull`). Prints a table and one line of JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from luthier.engines.llamacpp_process import PATIENCE
 MODEL = "smollm2-135m-instruct"
 END_OF_TURN = "2"  # its token, made impossible so that every answer is as long
 KEY = "sk-benchmark-0123456789abcdefghijklmnopqrstuvwxyz"
-ROUNDS = {1: 6, 16: 6}  # by the number of streams
+ROUNDS = {1: 12, 16: 4}  # by the number of streams
 QUESTIONS = 4  # of a stream in a round
 
 
@@ -78,15 +81,17 @@ async def ask(address: str, question: str, tokens: int) -> tuple[float, int]:
     return first, pieces
 
 
-async def measure(address: str, streams: int, tokens: int, number: int) -> Round:
+async def measure(address: str, streams: int, tokens: int, pause_s: float, number: int) -> Round:
     """Let so many streams ask; no two questions are alike, so no prompt is cached. Both servers get the same ones."""
 
     async def stream(n: int) -> list[tuple[float, int]]:
-        lengths = random.Random(f"{number}.{n}")
-        return [
-            await ask(address, f"Question {number}.{n}.{k}: what is {number * n + k} times three, and why?", length)
-            for k, length in enumerate(lengths.randint(tokens // 2, tokens * 3 // 2) for _ in range(QUESTIONS))
-        ]
+        dice = random.Random(f"{number}.{n}")
+        answers = []
+        for k in range(QUESTIONS):
+            await asyncio.sleep(dice.uniform(0, pause_s))
+            question = f"Question {number}.{n}.{k}: what is {number * n + k} times three, and why?"
+            answers.append(await ask(address, question, dice.randint(tokens // 2, tokens * 3 // 2)))
+        return answers
 
     started = time.perf_counter()
     answers = [answer for found in await asyncio.gather(*map(stream, range(streams))) for answer in found]
@@ -147,21 +152,23 @@ async def answering(address: str) -> None:
 async def main() -> None:
     """Ask both, and print what the one adds to the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=100)
-    tokens = parser.parse_args().tokens
+    parser.add_argument("--tokens", type=int, default=100, help="of an answer, on average")
+    parser.add_argument("--pause", type=float, default=0.4, help="the longest before a question, in seconds")
+    options = parser.parse_args()
+    tokens, pause_s = options.tokens, options.pause
     added: dict[str, float | list[float]] = {}  # milliseconds: mean, and the ends of its 95 % interval
     async with luthier() as ours, llamacpp() as theirs:
         servers = {"luthier": ours, "llama.cpp": theirs}
         for number in range(3):  # until both have all their slots, warm
             for address in servers.values():
-                await measure(address, max(ROUNDS), 20, number)
+                await measure(address, max(ROUNDS), 20, pause_s, number)
             await asyncio.sleep(5)
         print(f"{'streams':>7} {'server':>10} {'first token, ms':>16} {'tokens/s':>9}")
         for streams, rounds in ROUNDS.items():
             made: dict[str, list[Round]] = {name: [] for name in servers}
             for number in range(rounds):
                 for name in sorted(servers, reverse=bool(number % 2)):
-                    made[name].append(await measure(servers[name], streams, tokens, 10 + number))
+                    made[name].append(await measure(servers[name], streams, tokens, pause_s, 10 + number))
             firsts = {name: [ms for r in found for ms in r.first_ms] for name, found in made.items()}
             tokens_per_s = {name: statistics.median(r.tokens_per_s for r in found) for name, found in made.items()}
             for name in servers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 from luthier.core.errors import InvalidRequest
@@ -54,9 +55,16 @@ class Turns:
 
 def modelfile(template: ChatTemplate, stops: tuple[str, ...], weights: str) -> str:
     """The Modelfile of a GGUF named `weights`. Errors: `InvalidRequest` for a template that Go's cannot do alike."""
-    turns = turns_of(template)
-    lines = [f"FROM ./{weights}", f'TEMPLATE """{turns.go()}"""']
-    return "\n".join([*lines, *(f"PARAMETER stop {json.dumps(stop)}" for stop in stops)]) + "\n"
+    today = date.today()
+    turns = turns_of(template.on(today))
+    told = f"# The chat template tells the date, which Ollama's cannot: here it is {today}, when this was exported."
+    lines = [
+        *([told] if template.tells_date else []),
+        f"FROM ./{weights}",
+        f'TEMPLATE """{turns.go()}"""',
+        *(f"PARAMETER stop {json.dumps(stop)}" for stop in stops),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def turns_of(template: ChatTemplate) -> Turns:

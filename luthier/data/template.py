@@ -75,6 +75,7 @@ class ChatTemplate:
         except (jinja2.TemplateError, *_EXHAUSTED) as error:
             raise InvalidRequest(f"the base model's chat template will not compile: {error}") from error
         self.knows_tools: Final = "tools" in self._names
+        self.tells_date: Final = "strftime_now" in self._names
         self._knows_developer = "developer" in source
         self.added_bos: Final = bos_token or "" if adds_bos else ""  # what an engine puts before every text
         self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}

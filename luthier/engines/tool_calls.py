@@ -114,7 +114,7 @@ class CallReader:
                 end = self._held.find(self.notation.closing) if self.notation.closing else -1
                 if end < 0:
                     return text
-                text += self._close(self._held[:end])
+                text += self._close(self._held[:end], self.notation.closing)
                 self._held = self._held[end + len(self.notation.closing) :]
                 continue
             if not self.notation.opening:
@@ -134,7 +134,7 @@ class CallReader:
         """The text left over when the model has stopped."""
         held, self._held = self._held, ""
         if self._inside or (held and not self.notation.opening):
-            return self._close(held)
+            return self._close(held, "")
         return self._said(held)
 
     def _said(self, text: str) -> str:
@@ -144,15 +144,16 @@ class CallReader:
             self._after_call = not text
         return text
 
-    def _close(self, payload: str) -> str:
+    def _close(self, payload: str, closing: str) -> str:
         self._inside = False
+        said = self.notation.opening + payload + closing
         try:
             found = parsed(payload)
         except ValueError:
-            return self.notation.opening + payload + self.notation.closing
+            return said
         calls = [self._call(call) for call in (found if isinstance(found, list) else [found])]
         if None in calls:
-            return self.notation.opening + payload + self.notation.closing
+            return said
         if self.many or not self.calls:
             self._after_call = True
             self.calls += [call for call in calls if call][: None if self.many else 1]

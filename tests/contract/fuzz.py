@@ -24,7 +24,14 @@ HANG_S = 20
 REQUESTS = 20_000
 # schemathesis fails on its own when it makes wrong bodies of these at random ("Cannot generate an array with 1 demanded
 # elements"), so that its coverage phase alone makes them wrong.
-RIGHT_ONLY = ("createChatCompletion", "createEval", "createEvalRun", "createResponse", "Getinputtokencounts", "runGrader")
+RIGHT_ONLY = (
+    "createChatCompletion",
+    "createEval",
+    "createEvalRun",
+    "createResponse",
+    "Getinputtokencounts",
+    "runGrader",
+)
 SAMPLES = 20  # of each object: some are deleted or ended on the way
 MAKERS = {
     "file_id": objects.file,

@@ -28,7 +28,7 @@ def read(text, notation=HERMES, size=1, many=True):
         (f"{CALL}\n{CALL}", "", [("f", {"x": 1})] * 2),
         (f"{CALL}\nDone.", "Done.", [("f", {"x": 1})]),
         ("<tool_call>\nnot json\n</tool_call>", "<tool_call>\nnot json\n</tool_call>", []),
-        ('<tool_call>\n{"name": "f"', '<tool_call>\n{"name": "f"</tool_call>', []),
+        ('<tool_call>\n{"name": "f"', '<tool_call>\n{"name": "f"', []),
         ("ends with <tool_c", "ends with <tool_c", []),
         *((f"<tool_call>{no}</tool_call>", f"<tool_call>{no}</tool_call>", []) for no in ("[" * 5_000, "1" * 5_000)),
     ],
