@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import string
 from typing import Final
 
@@ -64,3 +66,8 @@ def random_text(length: int) -> str:
         number, place = divmod(number, len(_ALPHABET))
         text.append(_ALPHABET[place])
     return "".join(text)
+
+
+def worker_name() -> str:
+    """A name for what works in this process, which nothing else has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"

@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -195,8 +196,8 @@ class RunFolder:
 
     def remove_leavings(self) -> None:
         """Remove what writers left that were killed; there may be no writer now."""
-        for file in self.path.glob(".*.tmp"):
-            file.unlink(missing_ok=True)
+        for left in (*self.path.glob(".*.tmp"), *self.path.rglob(".modules-*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
     def raise_fence(self, number: int) -> bool:
         """Make a claim the newest: trainers of older ones end at their next step. False: there is a newer one."""

@@ -6,20 +6,18 @@ So a server that was killed and is back need not wait until its old leases are o
 from __future__ import annotations
 
 import fcntl
-import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from luthier.core.ids import random_text
+from luthier.core.ids import worker_name
 
 
 class Sign:
     """Says that this process works under `name`, until it is taken down or the process ends."""
 
     def __init__(self, folder: Path) -> None:
-        self.name: Final = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
+        self.name: Final = worker_name()
         self._path = folder / self.name
         folder.mkdir(exist_ok=True, mode=0o700)
         hidden = self._path.with_name(f".{self.name}")

@@ -26,8 +26,9 @@ from luthier.domain.batch_input import MAX_INPUT_BYTES, Request, check, read
 from luthier.domain.batch_output import result, unanswered, write_file
 from luthier.domain.batches import WINDOW_S
 from luthier.domain.claims import Claims, Lanes, at_work
-from luthier.domain.held import LEASE_S
 from luthier.domain.held_batch import HeldBatch
+from luthier.domain.lease import LEASE_S
+from luthier.domain.looping import logged
 from luthier.domain.platform import Platform
 from luthier.domain.webhooks import event_items
 from luthier.store import batches, files
@@ -79,7 +80,7 @@ class BatchWorker:
         except InvalidRequest as error:
             self._fail(held, [BatchError("invalid_request", error.message, "file_id")])
             return
-        with self._spooled(file.blob, file.sha256) as lines:
+        with self._spooled(held, file.blob, file.sha256) as lines:
             found = check(lines, batch.endpoint, knows_model=lambda name: self._knows(batch, name), beat=held.beat)
             sha256 = "" if found.errors else self._copy(lines, held)
         if held.batch.status != "validating":  # cancelled meanwhile
@@ -102,7 +103,7 @@ class BatchWorker:
         """Ask what has no answer yet, until all have one, the day is over, the user cancels or we are to stop."""
         batch, database = held.batch, self._platform.database
         if (left_s := batch.expires_at - database.now()) > 0:
-            with self._input(batch) as lines:
+            with self._input(held) as lines:
                 answered = batches.recorded(database, batch.id)
                 requests = (r for r in read(lines, batch.endpoint) if r.line not in answered)
                 self._portal.call(self._ask_all, held, requests, left_s)
@@ -134,7 +135,7 @@ class BatchWorker:
             ending = "cancelled"
         succeeded = batches.texts(platform.database, batch.id, succeeded=True)
         failed = batches.texts(platform.database, batch.id, succeeded=False)
-        left = self._unanswered(batch, ending)
+        left = self._unanswered(held, ending)
         output = write_file(batch, "output", succeeded, platform.blobs, held.beat)
         errors = write_file(batch, "error", chain(failed, left), platform.blobs, held.beat)
         changes = batches.BatchChanges()
@@ -149,11 +150,12 @@ class BatchWorker:
             **changes,
         )
 
-    def _unanswered(self, batch: Batch, ending: BatchStatus) -> Iterator[str]:
+    def _unanswered(self, held: HeldBatch, ending: BatchStatus) -> Iterator[str]:
+        batch = held.batch
         if ending == "completed" or batch.input_sha256 is None:
             return
         answered = batches.recorded(self._platform.database, batch.id)
-        with self._input(batch) as lines:
+        with self._input(held) as lines:
             for request in read(lines, batch.endpoint):
                 if request.line not in answered:
                     yield unanswered(batch, request, ending)
@@ -166,8 +168,9 @@ class BatchWorker:
         """Remove what finished batches no longer need: their answers are in their files."""
         database = self._platform.database
         for batch_id in batches.to_purge(database):
-            self._platform.blobs.delete(batch_id)
-            batches.purge(database, batch_id, now=database.now())
+            with logged("batch not purged"):
+                self._platform.blobs.delete(batch_id)
+                batches.purge(database, batch_id, now=database.now())
 
     def _input_file(self, batch: Batch) -> FileObject:
         """Errors: `InvalidRequest` for one that cannot be a batch's input."""
@@ -192,14 +195,15 @@ class BatchWorker:
             return False
         return True
 
-    def _input(self, batch: Batch) -> AbstractContextManager[BinaryIO]:
-        assert batch.input_sha256 is not None
-        return self._spooled(batch.id, batch.input_sha256)
+    def _input(self, held: HeldBatch) -> AbstractContextManager[BinaryIO]:
+        assert held.batch.input_sha256 is not None
+        return self._spooled(held, held.batch.id, held.batch.input_sha256)
 
     @contextmanager
-    def _spooled(self, blob: str, sha256: str) -> Iterator[BinaryIO]:
+    def _spooled(self, held: HeldBatch, blob: str, sha256: str) -> Iterator[BinaryIO]:
         """The blob as a nameless file of this machine: no download stays open for as long as its requests take."""
         with tempfile.TemporaryFile(dir=self._platform.settings.data) as lines:
             for chunk in self._platform.blobs.read(blob, sha256):
+                held.beat()
                 lines.write(chunk)
             yield lines

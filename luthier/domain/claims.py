@@ -6,8 +6,6 @@ Knows neither batches nor evals.
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +15,8 @@ import structlog
 from anyio import CapacityLimiter, Lock, create_task_group, sleep, to_thread
 
 from luthier.core.errors import LuthierError, Unavailable
-from luthier.core.ids import random_text
-from luthier.domain.held import BEAT_S, LeaseLost
+from luthier.core.ids import worker_name
+from luthier.domain.lease import BEAT_S, LeaseLost
 from luthier.domain.looping import Crew
 
 AT_ONCE: Final = 4  # small work does not wait for the end of large work
@@ -33,7 +31,7 @@ class Claims(Crew[T]):
     def __init__(
         self, name: str, claim: Callable[[str], T | None], do: Callable[[T], None], bell: threading.Event
     ) -> None:
-        owner = f"{socket.gethostname()}-{os.getpid()}-{random_text(6)}"
+        owner = worker_name()
 
         def take(_free: int) -> list[T]:
             claimed = claim(owner)

@@ -7,7 +7,6 @@ what has no item yet, and asks no model what it has answered. Knows no HTTP and 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +24,7 @@ from luthier.domain.asking import Ask
 from luthier.domain.claims import Claims, Lanes, at_work
 from luthier.domain.eval_grading import Criterion, Graded, counted, grade
 from luthier.domain.eval_rows import Row, rows
-from luthier.domain.held import BEAT_S, LEASE_S, LeaseLost
+from luthier.domain.lease import LEASE_S, Lease, LeaseLost
 from luthier.domain.platform import Platform
 from luthier.domain.remembered import Remembering
 from luthier.domain.webhooks import event_items
@@ -36,20 +35,12 @@ EVENTS: Final[dict[RunStatus, str]] = {"completed": "succeeded", "failed": "fail
 
 
 @dataclass
-class HeldRun:
-    """A claimed run. A write that fails says that the claim is gone: `LeaseLost`."""
+class HeldRun(Lease[bool]):
+    """A claimed run."""
 
     platform: Platform
     run: EvalRun
-    _beaten_at: float = 0.0
     _writing: threading.Lock = field(default_factory=threading.Lock)
-
-    def beat(self) -> None:
-        """Hold the lease on, at most every `BEAT_S`; see whether the run was canceled or deleted meanwhile."""
-        if time.monotonic() - self._beaten_at >= BEAT_S:
-            self._beaten_at = time.monotonic()
-            database = self.platform.database
-            self._keep(eval_runs.heartbeat(database, self.run, now=database.now(), lease_s=LEASE_S))
 
     def record(self, graded: Graded) -> None:
         """Keep a row's item, and count it."""
@@ -64,8 +55,12 @@ class HeldRun:
         items = event_items(self.platform, self.run.project_id, f"eval.run.{EVENTS[status]}", {"id": self.run.id})
         self._keep(eval_runs.finish(database, self.run, status, error, items, now=database.now()))
 
-    def _keep(self, kept: bool) -> None:
-        if not kept:
+    def _renew(self) -> bool:
+        database = self.platform.database
+        return eval_runs.heartbeat(database, self.run, now=database.now(), lease_s=LEASE_S)
+
+    def _keep(self, row: bool | None) -> None:
+        if not row:
             raise LeaseLost
 
 
@@ -107,8 +102,9 @@ class EvalWorker:
         tested = evals.get(database, run.project_id, run.eval_id)
         if tested is None:
             raise LeaseLost
-        for _ in rows(self._platform, tested, run):
-            held.beat()
+        with held.kept_alive():  # of all that is looked through, few may be rows
+            for _ in rows(self._platform, tested, run):
+                held.beat()
         criteria = [Criterion.of(document) for document in tested.testing_criteria]
         done = eval_runs.recorded(database, run.id)
         left = (row for row in rows(self._platform, tested, run) if row.number not in done)

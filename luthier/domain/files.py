@@ -12,6 +12,7 @@ from luthier.core.files import FileObject
 from luthier.core.ids import new_id
 from luthier.core.lists import Page, PageQuery
 from luthier.domain.incoming import Incoming
+from luthier.domain.looping import logged
 from luthier.store import files
 from luthier.store.blobs import Blobs, Stored
 from luthier.store.database import Database
@@ -107,7 +108,8 @@ def sweep(database: Database, blobs: Blobs) -> None:
     """Delete what has expired, and bytes that a crash left behind their deleted row."""
     files.expire(database, now=int(time.time()))
     for file in files.to_purge(database):
-        _purge(database, blobs, file)
+        with logged("file not purged"):
+            _purge(database, blobs, file)
 
 
 def _purge(database: Database, blobs: Blobs, file: FileObject) -> None:

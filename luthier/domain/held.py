@@ -3,68 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Final
 
-from luthier.core.errors import JobFailed, Unavailable
+from luthier.core.errors import JobFailed
 from luthier.core.jobs import Job, JobError, NewEvent
 from luthier.core.quotes import Quote, Takes
 from luthier.core.run import RunEvent, RunFolder, RunSpec
 from luthier.core.states import JobStatus
 from luthier.domain import progress
+from luthier.domain.lease import LEASE_S, Lease, LeaseLost
 from luthier.domain.notify import job_finished_items
 from luthier.domain.platform import Platform
 from luthier.domain.publishing import Published
 from luthier.store import checkpoints, jobs
 
-LEASE_S: Final = 30.0
-BEAT_S: Final = 1.0  # a cancelled or paused job's trainer is stopped within this
-
-
-class LeaseLost(Exception):
-    """The job was cancelled, or another runner holds it: whoever sees this writes nothing more."""
-
 
 @dataclass
-class Held:
-    """A claimed job: every write goes through its fence, and a write that fails says that the claim is gone."""
+class Held(Lease[Job]):
+    """A claimed job: cancelled or paused, its trainer is stopped within a beat."""
 
     platform: Platform
     job: Job
-    _beaten_at: float = 0.0
 
     @property
     def run(self) -> RunFolder:
         return RunFolder(self.platform.settings.runs / self.job.id)
-
-    def beat(self) -> None:
-        """Hold the lease on, at most every `BEAT_S`; see what the user asked for meanwhile."""
-        if time.monotonic() - self._beaten_at >= BEAT_S:
-            self._beaten_at = time.monotonic()
-            now = self.platform.database.now()
-            self._keep(jobs.heartbeat(self.platform.database, self.job.id, self.job.fence, now=now, lease_s=LEASE_S))
-
-    @contextlib.contextmanager
-    def kept_alive(self) -> Iterator[None]:
-        """Hold the lease from a thread while this one is busy. A lost lease is noticed by the next write."""
-        done = threading.Event()
-
-        def hold() -> None:
-            while not done.wait(LEASE_S / 3):
-                with contextlib.suppress(Unavailable):
-                    database = self.platform.database
-                    jobs.heartbeat(database, self.job.id, self.job.fence, now=database.now(), lease_s=LEASE_S)
-
-        thread = threading.Thread(target=hold, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
     def say(self, event: NewEvent) -> None:
         """Add an event of our own."""
@@ -176,7 +139,11 @@ class Held:
             )
         )
 
-    def _keep(self, job: Job | None) -> None:
-        if job is None:
+    def _renew(self) -> Job | None:
+        database = self.platform.database
+        return jobs.heartbeat(database, self.job.id, self.job.fence, now=database.now(), lease_s=LEASE_S)
+
+    def _keep(self, row: Job | None) -> None:
+        if row is None:
             raise LeaseLost
-        self.job = job
+        self.job = row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
@@ -10,24 +9,17 @@ from typing import Unpack
 from luthier.core.batches import Batch, BatchStatus, LineResult
 from luthier.core.files import FileObject
 from luthier.core.outbox import OutboxItem
-from luthier.domain.held import BEAT_S, LEASE_S, LeaseLost
+from luthier.domain.lease import LEASE_S, Lease, LeaseLost
 from luthier.store import batches
 from luthier.store.database import Database
 
 
 @dataclass
-class HeldBatch:
-    """A claimed batch. A write that fails says that the claim is gone: `LeaseLost`."""
+class HeldBatch(Lease[Batch]):
+    """A claimed batch."""
 
     database: Database
     batch: Batch
-    _beaten_at: float = 0.0
-
-    def beat(self) -> None:
-        """Hold the lease on, at most every `BEAT_S`; see whether the user cancelled meanwhile."""
-        if time.monotonic() - self._beaten_at >= BEAT_S:
-            self._beaten_at = time.monotonic()
-            self._see()
 
     def move(
         self,
@@ -47,10 +39,7 @@ class HeldBatch:
             outbox_items=outbox_items,
             **changes,
         )
-        if moved is None:
-            self._see()
-        else:
-            self.batch = moved
+        self._keep(moved or self._renew())
 
     def record(self, result: LineResult) -> None:
         """Keep a line's result."""
@@ -61,9 +50,11 @@ class HeldBatch:
         """Give the lease back."""
         batches.release(self.database, self.batch.id, self.batch.fence)
 
-    def _see(self) -> None:
+    def _renew(self) -> Batch | None:
         now = self.database.now()
-        seen = batches.heartbeat(self.database, self.batch.id, self.batch.fence, now=now, lease_s=LEASE_S)
-        if seen is None:
+        return batches.heartbeat(self.database, self.batch.id, self.batch.fence, now=now, lease_s=LEASE_S)
+
+    def _keep(self, row: Batch | None) -> None:
+        if row is None:
             raise LeaseLost
-        self.batch = seen
+        self.batch = row

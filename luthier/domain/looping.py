@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -18,6 +19,15 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
+@contextmanager
+def logged(what: str) -> Iterator[None]:
+    """Work that is tried again later, and keeps nothing else waiting: what goes wrong is logged."""
+    try:
+        yield
+    except (LuthierError, OSError) as error:
+        log.error(what, error=getattr(error, "message", "") or str(error))
+
+
 class Looping:
     """Looks for work in a thread of this process: again at once where `look` gave True, else when `bell` or `ring`
     tells of news, or after `rest_s`: for what other processes bring, what falls due, and leases that run out.
@@ -28,11 +38,11 @@ class Looping:
 
     rest_s = REST_S
 
-    def __init__(self, name: str, look: Callable[[], bool], bell: threading.Event | None = None) -> None:
+    def __init__(self, name: str, look: Callable[[], bool], bell: threading.Event) -> None:
         self.name = name
         self.stopping = threading.Event()
         self._look = look
-        self._bell = bell or threading.Event()
+        self._bell = bell
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -91,5 +101,10 @@ class Crew(Looping, Generic[T]):
         begun = [self._pool.submit(self._do, one) for one in (self._take(free) if free else ())]
         self._running.update(begun)
         for future in begun:
-            future.add_done_callback(lambda _: self.ring())
+            future.add_done_callback(self._done)
         return bool(begun)
+
+    def _done(self, future: Future[None]) -> None:
+        if (error := future.exception()) is not None:
+            log.error("work failed unexpectedly, and is taken up again", worker=self.name, exc_info=error)
+        self.ring()

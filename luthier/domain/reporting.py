@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -57,10 +58,12 @@ def reported(held: Held) -> Iterator[None]:
     try:
         yield
     finally:
-        for child, watcher in zip(children, watchers, strict=True):
+        for child in children:
             assert child.stdin is not None
             child.stdin.close()
-            watcher.join(LAST_S)
+        until = time.monotonic() + LAST_S
+        for watcher in watchers:
+            watcher.join(max(0.0, until - time.monotonic()))
 
 
 def _told(held: Held, integration: JsonObject) -> Told:
@@ -102,4 +105,4 @@ def _watch(held: Held, child: subprocess.Popen[bytes]) -> None:
     said = NewEvent(f"wandb-{held.job.fence}", message, "warn")
     database = held.platform.database
     with contextlib.suppress(Unavailable):
-        jobs.add_events(database, held.job.id, held.job.fence, [said], now=database.now())
+        jobs.change(database, held.job.id, held.job.fence, now=database.now(), said=[said])

@@ -9,6 +9,8 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+import structlog
+
 from luthier.core.errors import InvalidRequest, LuthierError, NotFound, RateLimited, Unavailable
 from luthier.core.ids import new_id, response_of
 from luthier.core.json import Json, JsonObject
@@ -29,6 +31,8 @@ LONGEST_TALK: Final = 1000  # responses in a row: a guard, not a wish
 REFERENCE: Final = "item_reference"  # also without its type
 CODES: Final = {InvalidRequest: "invalid_prompt", RateLimited: "rate_limit_exceeded"}  # of failures; OpenAI's
 INTERRUPTED: Final = "The server stopped before the response was finished. Ask again."
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,9 @@ async def _run(platform: Platform, caller: Caller, begun: _Begun) -> None:
                 pass
     except LuthierError as error:
         list(builder.fail(error.message, _code(error)))
+    except Exception:  # the task's edge: the response fails in words, the traceback is logged
+        log.exception("background response failed unexpectedly", response=row.id)
+        list(builder.fail(f"{row.id} failed due to an internal error; the server's log tells it.", "server_error"))
     finally:
         holding.cancel()
     final = dict(builder.response)
@@ -239,8 +246,9 @@ def _get(platform: Platform, project_id: str, response_id: str) -> StoredRespons
     row = responses.get(platform.database, project_id, response_id)
     if row is None:
         raise _missing(response_id)
-    now = platform.database.now()
-    if row.status not in FINAL and responses.abandoned(platform.database, now=now, response_id=row.id):
+    if row.status in FINAL:
+        return row
+    if responses.abandoned(platform.database, now=platform.database.now(), response_id=row.id):
         error: JsonObject = {"code": "server_error", "message": INTERRUPTED}
         _end(platform, row, "failed", {**row.answer, "status": "failed", "error": error})
         return _get(platform, project_id, response_id)

@@ -12,14 +12,17 @@ from luthier.store import consistency, responses, stored_chats
 DAY_S: Final = 24 * 3600
 
 
-def sweep(platform: Platform) -> None:
-    """Remove the data of jobs that have no more to do from their run folders, and what is past its time."""
+def sweep(platform: Platform, swept: set[str]) -> None:
+    """Remove the data of jobs that have no more to do from their run folders, and what is past its time.
+
+    Folders that will never need another look are added to `swept`, and left out.
+    """
     folders = list(platform.settings.runs.iterdir())  # before the jobs: a folder's job is there before the folder
     unfinished = set(consistency.unfinished_jobs(platform.database))
     days = platform.settings.retention_days
     before = None if days is None else int(platform.database.now()) - days * DAY_S
     for path in folders:
-        if path.name in unfinished:
+        if path.name in unfinished or path.name in swept:
             continue
         run = RunFolder(path)
         run.remove_leavings()
@@ -28,8 +31,11 @@ def sweep(platform: Platform) -> None:
         shutil.rmtree(run.verdict, ignore_errors=True)
         for state in run.path.glob("checkpoints/*/state.safetensors"):  # nothing goes on from it any more
             state.unlink(missing_ok=True)
-        if before is not None and run.log.exists() and run.log.stat().st_mtime < before:
+        if before is not None and run.log.exists():
+            if run.log.stat().st_mtime >= before:
+                continue
             run.log.unlink(missing_ok=True)
+        swept.add(path.name)
     if before is not None:
         stored_chats.remove_older(platform.database, before)
         responses.remove_older(platform.database, before)

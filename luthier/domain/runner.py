@@ -24,7 +24,8 @@ from luthier.core.run import last_words
 from luthier.core.states import JobStatus
 from luthier.domain.alive import Sign, killed
 from luthier.domain.following import EventReader
-from luthier.domain.held import LEASE_S, Held, LeaseLost
+from luthier.domain.held import Held
+from luthier.domain.lease import LEASE_S, LeaseLost
 from luthier.domain.looping import Looping
 from luthier.domain.platform import Platform
 from luthier.domain.publishing import publish
@@ -44,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """Both workers, as threads of this process. `wake` tells them of a new job sooner than they would look."""
+    """Both workers, as threads of this process."""
 
     def __init__(self, platform: Platform, portal: BlockingPortal) -> None:
         self._platform = platform

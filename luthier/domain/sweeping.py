@@ -5,10 +5,12 @@ A thread of the server's process.
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Final
 
 from luthier.domain import files, responses, retention, uploads
-from luthier.domain.looping import Looping
+from luthier.domain.looping import Looping, logged
 from luthier.domain.platform import Platform
 from luthier.store import answers
 
@@ -22,14 +24,20 @@ class Sweeper(Looping):
     rest_s = EVERY_S
 
     def __init__(self, platform: Platform) -> None:
-        super().__init__("sweeper", self._sweep)
+        super().__init__("sweeper", self._sweep, threading.Event())
         self._platform = platform
+        self._swept: set[str] = set()  # run folders
 
     def _sweep(self) -> bool:
-        self._platform.blobs.remove_stale()
-        files.sweep(self._platform.database, self._platform.blobs)
-        uploads.sweep(self._platform.database, self._platform.blobs)
-        responses.sweep(self._platform)
-        retention.sweep(self._platform)
-        answers.forget(self._platform.database, before=self._platform.database.now() - ANSWERS_LIVE_S)
+        platform, database = self._platform, self._platform.database
+        for sweep in (
+            platform.blobs.remove_stale,
+            partial(files.sweep, database, platform.blobs),
+            partial(uploads.sweep, database, platform.blobs),
+            partial(responses.sweep, platform),
+            partial(retention.sweep, platform, self._swept),
+            lambda: answers.forget(database, before=database.now() - ANSWERS_LIVE_S),
+        ):
+            with logged("not all was swept"):
+                sweep()
         return False

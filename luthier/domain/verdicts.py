@@ -65,7 +65,7 @@ class VerdictWorker(Looping):
         try:
             found = find(job, platform, self._portal, self._holding(item.id))
         except Stopped:
-            outbox.hold(platform.database, item.id, until=platform.database.now())
+            outbox.give_back(platform.database, item.id, now=platform.database.now())
             return
         except Exception as error:  # tried again, then told: a job that succeeded does not fail for its verdict
             words = error.message if isinstance(error, LuthierError) else repr(error)
@@ -90,7 +90,7 @@ class VerdictWorker(Looping):
             nonlocal held_at
             if self.stopping.is_set():
                 raise Stopped
-            if database.now() - held_at > LEASE_S / 3:
+            if database.now() - held_at > LEASE_S / 12:  # the next question may take most of a lease
                 held_at = database.now()
                 outbox.hold(database, item_id, until=held_at + LEASE_S)
 

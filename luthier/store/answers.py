@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, exists, insert, select
+from sqlalchemy import exists, insert, select
 
 from luthier.core.json import JsonObject
 from luthier.store.database import Database, Turn
+from luthier.store.rows import remove_all
 from luthier.store.schema import answers
 
 
@@ -26,5 +27,4 @@ def keep(database: Database, sha256: str, answer: JsonObject, *, now: int) -> No
 
 def forget(database: Database, *, before: float) -> None:
     """Remove the answers that are older."""
-    with database.transaction() as connection:
-        connection.execute(delete(answers).where(answers.c.created_at < before))
+    remove_all(database, answers.c.sha256, [answers.c.created_at < before])

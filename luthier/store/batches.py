@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final, TypedDict, Unpack
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from luthier.core.batches import FINAL, TRANSITIONS, Batch, BatchError, BatchStatus, LineResult
@@ -15,7 +15,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import OutboxItem
 from luthier.store import outbox
 from luthier.store.database import Database, announce
-from luthier.store.rows import columns, first, found, page, read, returned, write
+from luthier.store.rows import claimed, columns, first, found, page, read, remove_all, returned, write
 from luthier.store.schema import batch_lines, batches, files
 
 COLUMNS: Final = columns(batches, Batch)
@@ -60,18 +60,8 @@ def list_page(database: Database, project_id: str, query: PageQuery) -> Page[Bat
 def claim(database: Database, owner: str, *, now: float, lease_s: float) -> Batch | None:
     """Take the oldest unfinished batch whose lease is free or over; None when there is none."""
     waiting = (batches.c.finished_at.is_(None), batches.c.lease_until < now)
-    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
-        if connection.scalar(select(batches.c.pk).where(*waiting).limit(1)) is None:
-            return None
-    # SQLite has one writer and needs no words about locks.
-    free = select(batches.c.pk).where(*waiting).order_by(batches.c.pk).limit(1).with_for_update(skip_locked=True)
-    statement = (
-        update(batches)
-        .where(batches.c.pk == free.scalar_subquery())
-        .values(lease_owner=owner, lease_until=now + lease_s, fence=batches.c.fence + 1)
-        .returning(*COLUMNS)
-    )
-    return returned(database, statement, _read)
+    values = {"lease_owner": owner, "lease_until": now + lease_s, "fence": batches.c.fence + 1}
+    return claimed(database, batches, waiting, values, COLUMNS, _read)
 
 
 def heartbeat(database: Database, batch_id: str, fence: int, *, now: float, lease_s: float) -> Batch | None:
@@ -179,12 +169,7 @@ def to_purge(database: Database) -> list[str]:
 
 def purge(database: Database, batch_id: str, *, now: float) -> None:
     """Remove the lines of a finished batch, a few at a time so that nobody waits long, and note that it is done."""
-    some = select(batch_lines.c.line).where(batch_lines.c.batch_id == batch_id).limit(LINES_AT_ONCE)
-    statement = delete(batch_lines).where(batch_lines.c.batch_id == batch_id, batch_lines.c.line.in_(some))
-    removed = LINES_AT_ONCE
-    while removed == LINES_AT_ONCE:
-        with database.transaction() as connection:
-            removed = connection.execute(statement).rowcount
+    remove_all(database, batch_lines.c.line, [batch_lines.c.batch_id == batch_id])
     with database.transaction() as connection:
         connection.execute(update(batches).where(batches.c.id == batch_id).values(purged_at=int(now)))
 

@@ -51,7 +51,8 @@ def held(database: Database) -> Iterator[None]:
     """While this is open no row of `blobs` or `adapters` comes or goes, so neither do bytes that a row needs."""
     with database.transaction() as connection:  # SQLite lets one write at a time
         if not database.sqlite:
-            names = ", ".join(table.name for table in (files, uploads, upload_parts, batches, models))
+            tables = (batches, uploads, upload_parts, files, models)  # as writers lock them, one after another
+            names = ", ".join(table.name for table in tables)
             connection.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))
         yield
 

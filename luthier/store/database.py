@@ -14,19 +14,21 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, inspect, make_url, select, text
 from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from luthier.core.errors import InvalidRequest, StoreAway, Unavailable
+from luthier.core.outbox import Kind
 from luthier.store.secrets import Secrets
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_S: Final = 30
+Work = Kind | Literal["job", "batch", "eval_run"]
 NEWS: Final = "news"  # kinds of work that a transaction brings, in its connection's `info`
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -69,19 +71,19 @@ class Database:
         self._reads = self._engine.execution_options(reads=True, **options)
         # SQLite lets one connection write and has the others poll with growing naps; a line here is faster and fairer.
         self._writer: AbstractContextManager[object] = threading.RLock() if self.sqlite else nullcontext()
-        self._bells: list[tuple[frozenset[str], threading.Event]] = []
+        self._bells: list[tuple[frozenset[Work], threading.Event]] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction that may write: all of it or nothing is kept. Never open one inside another."""
         with self._writer, _translated(), self._engine.begin() as connection:
-            connection.info[NEWS] = news = set[str]()
+            connection.info[NEWS] = news = set[Work]()
             yield connection
         for kinds, bell in self._bells:
             if kinds & news:
                 bell.set()
 
-    def bell(self, *kinds: str) -> threading.Event:
+    def bell(self, *kinds: Work) -> threading.Event:
         """An event that is set whenever this process commits work of these kinds: see `announce`."""
         bell = threading.Event()
         self._bells.append((frozenset(kinds), bell))
@@ -154,7 +156,7 @@ class Database:
         self._engine.dispose()
 
 
-def announce(connection: Connection, kind: str) -> None:
+def announce(connection: Connection, kind: Work) -> None:
     """This transaction brings work of this kind: once it is kept, whoever asked for a `bell` is woken."""
     connection.info[NEWS].add(kind)
 

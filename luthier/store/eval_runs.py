@@ -16,7 +16,7 @@ from luthier.core.lists import Page, PageQuery
 from luthier.core.outbox import OutboxItem
 from luthier.store import outbox
 from luthier.store.database import Database, announce
-from luthier.store.rows import columns, first, found, page, read, reader, returned, write
+from luthier.store.rows import claimed, columns, first, found, page, read, reader, write
 from luthier.store.schema import eval_items as items
 from luthier.store.schema import eval_runs as runs
 
@@ -51,17 +51,8 @@ def remove(database: Database, project_id: str, eval_id: str, run_id: str) -> bo
 def claim(database: Database, owner: str, *, now: float, lease_s: float) -> EvalRun | None:
     """Take the oldest unfinished run whose lease is free or over; None when there is none."""
     waiting = (runs.c.finished_at.is_(None), runs.c.lease_until < now)
-    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
-        if connection.scalar(select(runs.c.pk).where(*waiting).limit(1)) is None:
-            return None
-    free = select(runs.c.pk).where(*waiting).order_by(runs.c.pk).limit(1).with_for_update(skip_locked=True)
-    statement = (
-        update(runs)
-        .where(runs.c.pk == free.scalar_subquery())
-        .values(status="in_progress", lease_owner=owner, lease_until=now + lease_s, fence=runs.c.fence + 1)
-        .returning(*COLUMNS)
-    )
-    return returned(database, statement, _read)
+    values = {"lease_owner": owner, "lease_until": now + lease_s, "fence": runs.c.fence + 1}
+    return claimed(database, runs, waiting, {**values, "status": "in_progress"}, COLUMNS, _read)
 
 
 def heartbeat(database: Database, run: EvalRun, *, now: float, lease_s: float) -> bool:

@@ -95,6 +95,9 @@ def claim(database: Database, owner: str, statuses: Sequence[JobStatus], *, now:
 
     Paused ones stay, but for one that runs: its trainer is to be ended.
     """
+    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
+        if connection.scalar(queue.first(tuple(statuses)), {"now": now}) is None:
+            return None
     with database.transaction() as connection:
         database.one_at_a_time(connection, Turn.CLAIM)
         pk = connection.scalar(queue.first(tuple(statuses)), {"now": now})
@@ -116,7 +119,7 @@ def tell_places(database: Database, *, now: float) -> None:
     if not news:
         return
     with database.transaction() as connection:
-        for pk, told, place in news:
+        for pk, told, place in sorted(news):  # in one order for all servers
             same = (jobs.c.pk == pk, jobs.c.told_place.is_not_distinct_from(told), *queue.waiting(("queued",), now))
             statement = update(jobs).where(*same).values(told_place=place).returning(*COLUMNS)
             job = first(connection, statement, _job)
@@ -180,6 +183,7 @@ def transition(
         if model is not None:
             models.add(connection, model)
         outbox.insert_items(connection, outbox_items)
+        announce(connection, "job")  # the others' places in the queue
     return job
 
 
@@ -234,11 +238,6 @@ def add_verdict(
     return True
 
 
-def add_events(database: Database, job_id: str, fence: int, said: Sequence[NewEvent], *, now: float) -> bool:
-    """Tell what happened; a key that the job has already is passed over. False: the job is no longer ours."""
-    return change(database, job_id, fence, now=now, said=said) is not None
-
-
 def request_cancel(
     database: Database,
     project_id: str,
@@ -264,6 +263,7 @@ def request_cancel(
             return None
         events.add(connection, job, said, now=int(now))
         outbox.insert_items(connection, outbox_items)
+        announce(connection, "job")
     return job
 
 

@@ -63,6 +63,13 @@ def hold(database: Database, item_id: str, *, until: float) -> None:
         connection.execute(update(outbox).where(outbox.c.id == item_id).values(next_attempt_at=until))
 
 
+def give_back(database: Database, item_id: str, *, now: float) -> None:
+    """A claimer stops before it has tried: due at once, and not counted."""
+    values = {"next_attempt_at": now, "attempts": outbox.c.attempts - 1}
+    with database.transaction() as connection:
+        connection.execute(update(outbox).where(outbox.c.id == item_id).values(**values))
+
+
 def delivered(database: Database, item_id: str, *, now: float) -> None:
     """The item arrived."""
     with database.transaction() as connection:

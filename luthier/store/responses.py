@@ -11,7 +11,7 @@ from luthier.core.outbox import OutboxItem
 from luthier.core.responses import FINAL, ResponseStatus, StoredResponse
 from luthier.store import outbox, rows
 from luthier.store.database import Database
-from luthier.store.rows import columns, found, read, reader, write
+from luthier.store.rows import columns, found, read, reader, remove_all, write
 from luthier.store.schema import RUNNING, responses
 
 COLUMNS = columns(responses, StoredResponse)
@@ -86,7 +86,4 @@ def remove(database: Database, project_id: str, response_id: str) -> bool:
 
 def remove_older(database: Database, created_before: int) -> None:
     """Delete final responses of every project that are older than that."""
-    with database.transaction() as connection:
-        connection.execute(
-            delete(responses).where(responses.c.created_at < created_before, responses.c.status.in_(FINAL))
-        )
+    remove_all(database, responses.c.pk, [responses.c.created_at < created_before, responses.c.status.in_(FINAL)])

@@ -10,7 +10,19 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, RowMapping, Table, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Executable,
+    FromClause,
+    RowMapping,
+    Table,
+    delete,
+    select,
+    tuple_,
+    update,
+)
 
 from luthier.core.errors import InvalidRequest
 from luthier.core.lists import Page, PageQuery
@@ -67,6 +79,33 @@ def returned(database: Database, statement: Executable, made: Made[V]) -> V | No
     """The row that a change gives back, committed; None when it changed none."""
     with database.transaction() as connection:
         return first(connection, statement, made)
+
+
+def claimed(
+    database: Database,
+    table: Table,
+    waiting: Sequence[ColumnElement[bool]],
+    values: Mapping[str, Any],
+    selected: Sequence[ColumnElement[Any]],
+    made: Made[V],
+) -> V | None:
+    """Change the oldest row that waits, which nobody else gets then; None when none does."""
+    oldest = select(table.c.pk).where(*waiting).order_by(table.c.pk).limit(1)
+    with database.read() as connection:  # most looks find nothing, and a look should lock nothing
+        if connection.scalar(oldest) is None:
+            return None
+    free = oldest.with_for_update(skip_locked=True).scalar_subquery()  # SQLite has one writer, and no such words
+    return returned(database, update(table).where(table.c.pk == free).values(**values).returning(*selected), made)
+
+
+def remove_all(database: Database, key: Column[Any], where: Sequence[ColumnElement[bool]]) -> None:
+    """Delete rows by their keys, so many at a time: nobody is kept waiting."""
+    some = select(key).where(*where).limit(ROWS_AT_ONCE)
+    statement = delete(key.table).where(*where, key.in_(some))
+    removed = ROWS_AT_ONCE
+    while removed == ROWS_AT_ONCE:
+        with database.transaction() as connection:
+            removed = connection.execute(statement).rowcount
 
 
 def each(

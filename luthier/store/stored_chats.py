@@ -11,7 +11,7 @@ from luthier.core.chats import StoredChat
 from luthier.core.lists import Page, PageQuery
 from luthier.store import rows
 from luthier.store.database import Database
-from luthier.store.rows import columns, found, page, read, reader, write
+from luthier.store.rows import columns, found, page, read, reader, remove_all, write
 from luthier.store.schema import chat_completion_metadata as pairs
 from luthier.store.schema import chat_completions as chats
 
@@ -77,8 +77,7 @@ def remove(database: Database, project_id: str, chat_id: str) -> bool:
 
 def remove_older(database: Database, created_before: int) -> None:
     """Delete chats of every project that are older than that."""
-    with database.transaction() as connection:
-        connection.execute(delete(chats).where(chats.c.created_at < created_before))
+    remove_all(database, chats.c.pk, [chats.c.created_at < created_before])
 
 
 def _index(connection: Connection, project_id: str, pk: int, metadata: Mapping[str, str]) -> None:

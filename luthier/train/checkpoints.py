@@ -85,11 +85,12 @@ class Checkpoints:
         _publish(temporary, target, self._fence)
         self._prune(target)
 
-    def publish_adapter(self, step: int) -> None:
-        """Make the adapter of a checkpoint the run's result."""
+    def publish_adapter(self, adapter: Adapter) -> None:
+        """Make the adapter the run's result."""
         temporary = self._run.path / ".adapter.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(self._run.checkpoint(step) / "adapter", temporary)
+        temporary.mkdir()
+        adapter.save(temporary, self._base_name)
         _publish(temporary, self._run.adapter, self._fence)
 
     def _all(self) -> list[Path]:

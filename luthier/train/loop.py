@@ -149,7 +149,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
             },
         )
         journal.sync()
-        checkpoints.publish_adapter(total)
+        checkpoints.publish_adapter(policy.adapter)
     return True
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from luthier.train.dataset import Sample
 from luthier.train.policy import Policy
+from luthier.train.trie import common_prefix
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Objective(Protocol):
 
 
 def parts(samples: Sequence[Sample], token_budget: int) -> Iterator[list[Sample]]:
-    """Samples in groups whose tries hold at most about `token_budget` tokens; neighbours share beginnings.
+    """Samples in groups whose tries hold at most `token_budget` tokens, or one sample; neighbours share beginnings.
 
     Sums over the groups are those of the whole, so the budget bounds memory and changes nothing else.
     """
@@ -53,11 +54,21 @@ def parts(samples: Sequence[Sample], token_budget: int) -> Iterator[list[Sample]
     group: list[Sample] = []
     size = 0
     for sample in ordered:
-        tokens = sum(len(row.ids) for row in sample.rows)
+        tokens = _added(group[-1:], sample)
         if group and size + tokens > token_budget:
             yield group
-            group, size = [], 0
+            group, size, tokens = [], 0, _added((), sample)
         group.append(sample)
         size += tokens
     if group:
         yield group
+
+
+def _added(before: Sequence[Sample], sample: Sample) -> int:
+    """At most how many tokens a sample adds to a trie whose last sample in order is `before`: what no row shares."""
+    known = [row.ids for other in before for row in other.rows[:1]]
+    tokens = 0
+    for row in sample.rows:
+        tokens += len(row.ids) - max((common_prefix(ids, row.ids) for ids in known), default=0)
+        known = [sample.rows[0].ids]
+    return tokens

@@ -60,7 +60,7 @@ def build_trie(rows: Sequence[Row]) -> Trie:
     links: list[tuple[Ints, Ints, Floats, Ints]] = []
     for r in order:
         inputs = rows[r].ids[: ends[r]]
-        shared = _common_prefix(previous, inputs)
+        shared = common_prefix(previous, inputs)
         exits[path[shared : len(previous)]] = count
         new = len(inputs) - shared
         ids[count : count + new] = inputs[shared:]
@@ -133,7 +133,8 @@ def _last_trained(row: Row) -> int:
     return int(learnt[-1]) if len(learnt) else 0
 
 
-def _common_prefix(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]) -> int:
+def common_prefix(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]) -> int:
+    """How many tokens two rows begin with alike."""
     shorter = min(len(a), len(b))
     differs = np.flatnonzero(a[:shorter] != b[:shorter])
     return int(differs[0]) if len(differs) else shorter

@@ -278,7 +278,7 @@ def test_events_page_by_their_ids(server, training_file):
     while (held := jobs.claim(database, "me", ["validating_files"], now=database.now(), lease_s=30)).id != job.id:
         pass
     said = [NewEvent(f"step-{n}", f"Step {n}", type="metrics", data={"step": n}) for n in range(50)]
-    assert jobs.add_events(database, job.id, held.fence, said, now=database.now())
+    assert jobs.change(database, job.id, held.fence, said=said, now=database.now())
     events = list(server.client.fine_tuning.jobs.list_events(job.id, limit=7))
     assert [event.message for event in events[:50]] == [f"Step {n}" for n in reversed(range(50))]
     assert events[0].data == {"step": 49}

@@ -277,11 +277,11 @@ def test_its_data_stays_until_its_verdict_is_found(server, judged):
     item = OutboxItem("verdict-later", platform.project.id, "verdict", "", {"job_id": judged.id}, later)
     with platform.database.transaction() as connection:
         outbox.insert_items(connection, [item])
-    retention.sweep(platform)
+    retention.sweep(platform, set())
     assert data.exists()
     assert asked.exists()
     outbox.delivered(platform.database, item.id, now=later)
-    retention.sweep(platform)
+    retention.sweep(platform, set())
     assert not data.exists()
     assert not run.verdict.exists()
     assert not list(run.path.glob("checkpoints/*/state.safetensors"))

@@ -20,6 +20,7 @@ from luthier.domain.held_batch import HeldBatch
 from luthier.domain.platform import open_platform
 from luthier.store import batches as rows
 from luthier.store.schema import batch_lines, outbox
+from luthier.store.schema import batches as batches_table
 from tests.databases import database_url
 from tests.domain import workers
 from tests.domain.workers import until
@@ -48,7 +49,7 @@ def platform(tmp_path):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("luthier.domain.claims.BEAT_S", 0.02)
-    monkeypatch.setattr("luthier.domain.held_batch.BEAT_S", 0.02)
+    monkeypatch.setattr("luthier.domain.lease.BEAT_S", 0.02)
 
 
 def request(custom_id, text="hi"):
@@ -288,7 +289,7 @@ def test_a_batch_may_be_cancelled_while_its_input_is_looked_at(platform, monkeyp
 
     def checked(*given, beat, **named):
         batches.cancel(platform.database, batch.project_id, batch.id)
-        monkeypatch.setattr("luthier.domain.held_batch.BEAT_S", 0)
+        monkeypatch.setattr("luthier.domain.lease.BEAT_S", 0)
         beat()
         return batch_input.check(*given, beat=beat, **named)
 
@@ -297,6 +298,26 @@ def test_a_batch_may_be_cancelled_while_its_input_is_looked_at(platform, monkeyp
     with working(platform, ask):
         at(platform, batch, "cancelled")
     assert not ask.asked
+
+
+def test_an_input_that_is_long_in_coming_is_waited_for(platform, monkeypatch):
+    """Its batch is held meanwhile: nobody claims it anew."""
+    monkeypatch.setattr("luthier.domain.batch_worker.LEASE_S", 0.3)
+    monkeypatch.setattr("luthier.domain.held_batch.LEASE_S", 0.3)
+    whole = platform.blobs.read
+
+    def slow(*given):
+        for chunk in whole(*given):
+            for at in range(0, len(chunk), 8):
+                time.sleep(0.1)
+                yield chunk[at : at + 8]
+
+    monkeypatch.setattr(platform.blobs, "read", slow)
+    batch = create(platform, upload(platform, request("a")).id)
+    with working(platform, Asked()):
+        at(platform, batch, "in_progress")
+        with platform.database.read() as connection:
+            assert connection.scalar(select(batches_table.c.fence)) == 1
 
 
 def test_a_day_is_all_that_a_batch_has(platform, monkeypatch):

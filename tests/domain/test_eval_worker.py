@@ -55,7 +55,7 @@ def platform(tmp_path):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("luthier.domain.claims.BEAT_S", 0.02)
-    monkeypatch.setattr(eval_worker, "BEAT_S", 0.02)
+    monkeypatch.setattr("luthier.domain.lease.BEAT_S", 0.02)
 
 
 def caller(platform):

@@ -1,8 +1,10 @@
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from luthier.domain.looping import Crew, Looping
+from tests.domain.workers import until
 from tests.patience import PATIENCE_S
 
 
@@ -27,19 +29,39 @@ def test_a_bell_ends_a_rest(ended):
 
 
 def test_whoever_ends_makes_room_for_what_waits(ended):
-    waiting, done = list(range(5)), threading.Semaphore(0)
+    waiting, done, resting = [1, 2], [], threading.Event()
 
-    def take(free):
-        taken = waiting[:free]
-        del waiting[:free]
-        return taken
+    class Bell(threading.Event):
+        def wait(self, timeout=None):
+            resting.set()
+            return super().wait(timeout)
 
-    crew = Crew("test", 2, take, lambda _: done.release(), threading.Event())
+    def do(one):
+        assert resting.wait(PATIENCE_S)  # nobody has a hand free by now
+        done.append(one)
+
+    crew = Crew("test", 1, lambda _: [waiting.pop(0)] if waiting else [], do, Bell())
     crew.rest_s = 10 * PATIENCE_S
     crew.start()
     ended(crew)
-    for _ in range(5):
-        assert done.acquire(timeout=PATIENCE_S)
+    until(lambda: done == [1, 2])
+
+
+def test_work_that_fails_is_told_and_its_hand_is_free_again(ended):
+    tried = []
+
+    def do(one):
+        tried.append(one)
+        raise KeyError(one)
+
+    waiting = [1, 2]
+    crew = Crew("test", 1, lambda _: [waiting.pop(0)] if waiting else [], do, threading.Event())
+    crew.rest_s = 10 * PATIENCE_S
+    with capture_logs() as logs:
+        crew.start()
+        ended(crew)
+        until(lambda: len([log for log in logs if log["log_level"] == "error"]) == 2)
+    assert tried == [1, 2]
 
 
 def test_work_under_way_is_ended_before_it_stops():

@@ -80,7 +80,7 @@ def test_an_old_fence_writes_nothing(database, project):
     )
     assert moved is None
     assert jobs.change(*args, now=1.0, trained_tokens=5) is None
-    assert not jobs.add_events(*args, said, now=1.0)
+    assert jobs.change(*args, now=1.0, said=said) is None
     checkpoint = Checkpoint("ftckpt_1", old.id, 1, "m", 1, {})
     assert not checkpoints.add(database, old.fence, checkpoint, model_of(old, "m", 1), said=said)
     jobs.release(*args)
@@ -171,8 +171,8 @@ def test_events_with_a_key_are_kept_once(database, project):
     make(database, project)
     held = jobs.claim(database, "me", ANY, now=1000.0, lease_s=30)
     steps = [NewEvent(f"step-{n}", f"Step {n}") for n in range(5)]
-    assert jobs.add_events(database, held.id, held.fence, steps[:3], now=1.0)
-    assert jobs.add_events(database, held.id, held.fence, steps, now=2.0)
+    assert jobs.change(database, held.id, held.fence, now=1.0, said=steps[:3])
+    assert jobs.change(database, held.id, held.fence, now=2.0, said=steps)
     said = events.list_page(database, project.id, held.id, PageQuery(order="asc")).items
     assert [event.message for event in said] == ["Created", *(event.message for event in steps)]
 

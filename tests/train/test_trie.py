@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.data.rows import Row
+from luthier.train.dataset import Sample
+from luthier.train.objective import parts
 from luthier.train.trie import build_trie, tiles
 
 TOKENS = st.integers(0, 2)  # few, so that rows share beginnings
@@ -81,3 +83,25 @@ def test_shared_beginnings_are_counted_once():
     trie = build_trie(rows)
     assert (trie.tokens_seen, trie.tokens_computed) == (20, 3)
     assert trie.node_E.tolist() == [2] * 5
+
+
+def computed(samples):
+    return build_trie([row for sample in samples for row in sample.rows]).tokens_computed
+
+
+@given(row_lists(), st.integers(1, 40), st.booleans())
+def test_parts_hold_all_samples_within_the_budget(rows, budget, paired):
+    step = 2 if paired and len(rows) > 1 else 1
+    samples = [Sample(at, tuple(rows[at : at + step])) for at in range(0, len(rows), step)]
+    groups = list(parts(samples, budget))
+    assert sorted(sample.line for group in groups for sample in group) == [sample.line for sample in samples]
+    assert all(len(group) == 1 or computed(group) <= budget for group in groups)
+
+
+def test_a_budget_is_of_tokens_that_are_computed():
+    """Ten rows of 101 tokens that share 100 are one part of 110."""
+    ids = np.arange(101, dtype=np.int32)
+    rows = [Row(np.append(ids[:100], 200 + n).astype(np.int32), np.ones(101, np.float32)) for n in range(10)]
+    samples = [Sample(n, (row,)) for n, row in enumerate(rows)]
+    assert [len(group) for group in parts(samples, 110)] == [10]
+    assert [len(group) for group in parts(samples, 105)] == [5, 5]
