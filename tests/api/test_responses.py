@@ -291,3 +291,73 @@ def test_log_probabilities_of_text_that_is_held_back_are_not_lost():
     list(builder.finish())
     assert [t["token"] for t in builder.response["output"][0]["content"][0]["logprobs"]] == ["<", "b", ">"]
     assert [event["delta"] for event in told if event["type"] == "response.output_text.delta"] == ["<b", ">"]
+
+
+def built(*deltas, reason="stop"):
+    """The events after the first two, and the response, of an engine that streams these deltas."""
+    builder = ResponseBuilder({"id": "resp_x", "output": []}, with_logprobs=False)
+    told = []
+    for delta in deltas:
+        told += builder.take({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    told += builder.take({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    return [*told, *builder.finish()], builder.response
+
+
+def piece(index, arguments, **beginning):
+    function = {"arguments": arguments, **({"name": beginning.pop("name")} if beginning else {})}
+    return {"tool_calls": [{"index": index, **beginning, "function": function}]}
+
+
+def test_calls_come_in_pieces():
+    """As OpenAI and most servers stream them: the id and the name first, then arguments alone."""
+    events, response = built(
+        {"content": "I look.", "tool_calls": None},
+        piece(0, "", id="call_a", name="look"),
+        piece(0, '{"at":'),
+        piece(0, ' "x"}'),
+        piece(1, "", id="call_b", name="wait"),
+        piece(1, "{}"),
+        reason="tool_calls",
+    )
+    assert [(item["type"], item["status"]) for item in response["output"]] == [
+        ("message", "completed"),
+        ("function_call", "completed"),
+        ("function_call", "completed"),
+    ]
+    calls = response["output"][1:]
+    assert [(call["call_id"], call["name"], call["arguments"]) for call in calls] == [
+        ("call_a", "look", '{"at": "x"}'),
+        ("call_b", "wait", "{}"),
+    ]
+    of_calls = [event for event in events if event["type"].startswith("response.function_call_arguments")]
+    assert [(event["output_index"], event.get("delta"), event.get("arguments")) for event in of_calls] == [
+        (1, '{"at":', None),
+        (1, ' "x"}', None),
+        (1, None, '{"at": "x"}'),
+        (2, "{}", None),
+        (2, None, "{}"),
+    ]
+
+
+def test_a_call_that_is_cut_is_incomplete():
+    _, response = built(piece(0, '{"at', id="call_a", name="look"), reason="length")
+    assert (response["status"], response["output"][0]["status"]) == ("incomplete", "incomplete")
+
+
+def test_whole_calls_may_share_an_index():
+    _, response = built(piece(0, "{}", id="call_a", name="look"), piece(0, "{}", id="call_b", name="look"))
+    assert [call["call_id"] for call in response["output"]] == ["call_a", "call_b"]
+
+
+def test_an_answer_that_is_filtered_is_incomplete():
+    events, response = built({"content": "no"}, reason="content_filter")
+    assert events[-1]["type"] == "response.incomplete"
+    assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "content_filter"})
+
+
+def test_a_refusal_is_told():
+    events, response = built({"content": "Well."}, {"refusal": "I can"}, {"refusal": "not."})
+    [message] = response["output"]
+    assert [part.get("text") or part["refusal"] for part in message["content"]] == ["Well.", "I cannot."]
+    told = [(event["content_index"], event["type"]) for event in events if "refusal" in event["type"]]
+    assert told == [(1, "response.refusal.delta")] * 2 + [(1, "response.refusal.done")]
