@@ -73,6 +73,20 @@ def test_talks_go_on(client):
         client.responses.create(model=MODEL, input="x", previous_response_id="resp_none")
 
 
+def test_a_talk_whose_beginning_was_deleted_shows_what_is_left(client):
+    first = client.responses.create(model=MODEL, input="one")
+    second = client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
+    third = client.responses.create(model=MODEL, input="three", previous_response_id=second.id)
+    client.responses.delete(first.id)
+    assert [item.content[0].text for item in client.responses.input_items.list(second.id).data] == ["two"]
+    assert len(client.responses.input_items.list(third.id).data) == 3
+    said = f"Response {second.id} continues {first.id}, which was deleted"
+    for previous in (second, third):
+        with pytest.raises(openai.BadRequestError, match=said) as refused:
+            client.responses.create(model=MODEL, input="x", previous_response_id=previous.id)
+        assert refused.value.param == "previous_response_id"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_functions_are_called_and_their_results_taken(client, stream):
     asked = {"model": MODEL, "input": "look there", "tools": [TOOL], "tool_choice": "required"}
