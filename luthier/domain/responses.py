@@ -165,9 +165,17 @@ async def _begin(platform: Platform, caller: Caller, request: ResponseRequest) -
 
 
 async def _chat(platform: Platform, caller: Caller, request: ResponseRequest) -> tuple[list[JsonObject], JsonObject]:
-    """What is put in now, and the chat that it continues."""
+    """What is put in now, and the chat that it continues. Errors: `InvalidRequest` for an item that is there twice."""
     items = input_items(await asyncio.to_thread(_referred, platform, caller.project_id, request.input))
     before = await asyncio.to_thread(_talk, platform, caller.project_id, request.previous_response_id)
+    seen = {item["id"] for item in before}
+    for item in items:
+        if item["id"] in seen:  # a list's cursor is an id
+            raise InvalidRequest(
+                f"Duplicate item found with id {item['id']}. Remove duplicate items from your input and try again.",
+                param="input",
+            )
+        seen.add(item["id"])
     chat = messages([*before, *items], request.instructions)
     if not chat:
         raise InvalidRequest("Missing required parameter: 'input'.", code="missing_required_parameter", param="input")
@@ -279,7 +287,9 @@ def _talk(platform: Platform, project_id: str, response_id: str | None) -> list[
     if gone is not None:
         message = f"Previous response with id '{gone}' not found."
         if turns:
-            message = f"Response {turns[0].id} continues {gone}, which was deleted; put the turns that matter into 'input'."
+            message = (
+                f"Response {turns[0].id} continues {gone}, which was deleted; put the turns that matter into 'input'."
+            )
         raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")
     for row in turns:
         if row.status not in FINAL:

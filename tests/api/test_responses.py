@@ -143,6 +143,20 @@ def test_answers_come_back_as_input(client):
     assert client.responses.create(model=MODEL, input=talk).output_text == "two"
 
 
+def test_an_item_may_be_there_only_once(client):
+    first = client.responses.create(model=MODEL, input="one")
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    again = {"role": "user", "content": "two", "id": "msg_mine"}
+    for asked in (
+        {"input": [reference, {"role": "user", "content": "two"}], "previous_response_id": first.id},
+        {"input": [reference, first.output[0].to_dict()]},
+        {"input": [again, again]},
+    ):
+        with pytest.raises(openai.BadRequestError, match="Duplicate item found with id msg_") as refused:
+            client.responses.create(model=MODEL, **asked)
+        assert refused.value.param == "input"
+
+
 @pytest.mark.parametrize("kind", [{"type": "item_reference"}, {}])
 def test_items_of_earlier_answers_are_referred_to(client, kind):
     """As the Vercel AI SDK sends its earlier turns."""
