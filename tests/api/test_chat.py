@@ -124,7 +124,7 @@ def test_content_in_parts(client):
     [
         ({"model": "nobody"}, "model_not_found", "model"),
         ({"messages": []}, "empty_array", "messages"),
-        ({"messages": [{"role": "king", "content": "x"}]}, "invalid_value", "messages[0]"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "invalid_value", "messages[0].role"),
         ({"colour": 1}, "unknown_parameter", "colour"),
         ({"temperature": 3}, "decimal_above_max_value", "temperature"),
         ({"temperature": "hot"}, "invalid_type", "temperature"),
