@@ -143,15 +143,21 @@ class Assembly:
 
     def whole(self) -> JsonObject:
         """The answer as it would have come without streaming."""
-        return {**self._head, "choices": [self._choices[index] for index in sorted(self._choices)]}
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        for message in (choice["message"] for choice in choices):
+            if not message["content"] and (message.get("tool_calls") or message["refusal"]):
+                message["content"] = None
+        return {**self._head, "choices": list[Json](choices)}
 
     def _add(self, piece: dict[str, Any]) -> None:
-        fresh = {"index": piece["index"], "message": {"role": "assistant", "content": None, "refusal": None}}
-        choice = self._choices.setdefault(piece["index"], {**fresh, "logprobs": None, "finish_reason": None})
+        said: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None, "annotations": []}
+        fresh = {"index": piece["index"], "message": said, "logprobs": None, "finish_reason": None}
+        choice = self._choices.setdefault(piece["index"], fresh)
         message, delta = choice["message"], piece["delta"]
-        if delta.get("content"):
-            message["content"] = (message["content"] or "") + delta["content"]
-        for call in delta.get("tool_calls", ()):
+        for name in ("content", "refusal"):
+            if delta.get(name):
+                message[name] = (message[name] or "") + delta[name]
+        for call in delta.get("tool_calls") or ():
             _add_call(message.setdefault("tool_calls", []), call)
         if logprobs := piece.get("logprobs"):
             so_far = choice["logprobs"] or {"content": [], "refusal": None}

@@ -107,6 +107,18 @@ def test_functions_are_tools_of_old(client, stream):
     assert choices[-1].finish_reason == "function_call"
 
 
+@pytest.mark.parametrize("asked", [{}, {"tools": [TOOL], "tool_choice": "required"}], ids=["nothing", "call"])
+@pytest.mark.parametrize("said", ["", "hello there"])
+def test_what_is_stored_of_a_stream_is_as_without(client, asked, said):
+    kept = []
+    for stream in (False, True):
+        messages = [{"role": "user", "content": said}]
+        made = client.chat.completions.create(model=MODEL, messages=messages, store=True, stream=stream, **asked)
+        kept.append(client.chat.completions.retrieve({chunk.id for chunk in made}.pop() if stream else made.id))
+    assert kept[0].choices == kept[1].choices
+    assert kept[0].choices[0].message.content == (None if asked else said)
+
+
 def test_json_schema(client):
     kind = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     answer = client.chat.completions.create(model=MODEL, messages=HELLO, response_format=kind)
