@@ -204,6 +204,16 @@ class TestStored:
         assert next(c.id for c in client.chat.completions.list(metadata={"run": "7"}, order="desc")) == made[2].id
         assert client.chat.completions.list(model="other").data == []
 
+    @pytest.mark.parametrize("order", ["asc", "desc"])
+    def test_all_of_a_list_may_be_deleted_as_it_is_read(self, client, order):
+        asked = {"model": MODEL, "messages": HELLO, "store": True, "metadata": {"run": f"gone {order}"}}
+        made = [client.chat.completions.create(**asked).id for _ in range(5)]
+        read = []
+        for chat in client.chat.completions.list(metadata=asked["metadata"], limit=2, order=order):
+            client.chat.completions.delete(chat.id)
+            read.append(chat.id)
+        assert read == made[:: 1 if order == "asc" else -1]
+
     def test_messages_page(self, client, lenient):
         made = client.chat.completions.create(model=MODEL, messages=HELLO, store=True)
         page = lenient.chat.completions.messages.list(made.id, limit=1)
