@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
 
@@ -17,6 +18,7 @@ UNPARSABLE: Final = (
 )
 
 Error = dict[str, Any]  # one of Pydantic's
+Path = tuple[str | int, ...]
 
 # What a Pydantic type error expected, as OpenAI calls it.
 EXPECTED: Final = {
@@ -41,6 +43,15 @@ EXPECTED: Final = {
 M = TypeVar("M", bound=BaseModel)
 
 
+@dataclass(frozen=True)
+class _Fault:
+    """An error and its place in the body. `unions` are those on the way: where each is, and the branch that failed."""
+
+    error: Error
+    path: Path
+    unions: tuple[tuple[Path, str], ...] = ()
+
+
 def validate(model: type[M], fields: Mapping[str, object]) -> M:
     """A form's fields as a wire type; numbers are read from text. Errors: `InvalidRequest`."""
     try:
@@ -51,7 +62,7 @@ def validate(model: type[M], fields: Mapping[str, object]) -> M:
 
 def explain(errors: Sequence[Error], body: object) -> InvalidRequest:
     """One error out of Pydantic's: the first field's, what is refused by name before the rest of it, and of a union's
-    branches the one that got furthest.
+    branches the one that was meant.
 
     `errors` are as FastAPI gives them: each `loc` begins with body, query, path or header.
     """
@@ -60,32 +71,63 @@ def explain(errors: Sequence[Error], body: object) -> InvalidRequest:
         return InvalidRequest(f"{UNPARSABLE} The parser says: {first['ctx']['error']}.")
     if first["type"] == "missing" and first["loc"] == ("body",):
         return InvalidRequest("Missing required parameter: the request has no body.", code="missing_required_parameter")
-    located = [(_path(error, body), error) for error in errors]
-    field = located[0][0][:1]
-    located = [(path, error) for path, error in located if path[:1] == field]
-    located = [(path, error) for path, error in located if error["type"] == UNSUPPORTED][:1] or located
-    furthest = max((path for path, _ in located), key=len)
-    return _worded(_dotted(furthest), [error for path, error in located if path == furthest])
+    faults = [_located(error, body) for error in errors]
+    field = faults[0].path[:1]
+    faults = [fault for fault in faults if fault.path[:1] == field]
+    faults = [fault for fault in faults if fault.error["type"] == UNSUPPORTED][:1] or _meant(faults)
+    path = faults[0].path
+    return _worded(_dotted(path), [fault.error for fault in faults if fault.path == path])
 
 
-def _path(error: Error, body: object) -> tuple[str | int, ...]:
-    """`loc` without the names of union branches, which are no part of what was sent."""
+def _located(error: Error, body: object) -> _Fault:
+    """Where in the body an error is: its `loc` names branches of unions too, which are no part of what was sent."""
     place, *loc = error["loc"]
     if place != "body":
-        return tuple(loc)
-    node, path = body, []
-    for step, after in zip_longest(loc, loc[1:]):
-        if isinstance(node, dict) and step == node.get("type") and after in node:
-            continue  # the branch of a union, though a field has that name too
-        if (isinstance(node, dict) and step in node) or (isinstance(node, list) and isinstance(step, int)):
+        return _Fault(error, tuple(loc))
+    node, path, unions = body, [], []
+    missing = [loc.pop()] if error["type"] == "missing" else []
+    for step, after in zip_longest(loc, [*loc[1:], *missing]):
+        # The branch of a union, though a field has that name too. What is `missing` is so in the error's input.
+        tagged = isinstance(node, dict) and step == node.get("type") and (after in node or node == error.get("input"))
+        inside = (isinstance(node, dict) and step in node) or (isinstance(node, list) and isinstance(step, int))
+        if inside and not tagged:
             path.append(step)
-            node = node[step]
-    if error["type"] == "missing":
-        path.append(loc[-1])
-    return tuple(path)
+            node = node[step]  # type: ignore[index]  # a dict or list, as `inside` says
+        else:
+            unions.append((tuple(path), str(step)))
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        missing = [error["ctx"]["discriminator"].strip("'")]
+    return _Fault(error, (*path, *missing), tuple(unions))
 
 
-def _dotted(path: tuple[str | int, ...]) -> str:
+def _meant(faults: list[_Fault]) -> list[_Fault]:
+    """The faults of those branches that what was sent comes closest to, at each union on the way to the first."""
+    depth = 0
+    while depth < len(faults[0].unions):
+        at, branches = faults[0].unions[depth][0], dict[str, list[_Fault]]()
+        for fault in faults:
+            for place, branch in fault.unions[depth : depth + 1]:
+                if place == at:
+                    branches.setdefault(branch, []).append(fault)
+        closest = max(_closeness(at, branch) for branch in branches.values())
+        faults = [fault for branch in branches.values() if _closeness(at, branch) == closest for fault in branch]
+        depth += 1
+    return faults
+
+
+def _closeness(at: Path, branch: list[_Fault]) -> tuple[bool, int, int, list[int]]:
+    """How close something comes to a branch of the union at a path: it is of the branch's kind, has few faults, and
+    those deep inside and late.
+    """
+    other_kind = [f.path for f in branch if f.path in (at, (*at, "type")) and _expected(f.error)]
+    if other_kind:
+        return False, 0, max(len(path) for path in other_kind), []
+    paths = {fault.path for fault in branch}
+    late = [step for step in branch[0].path if isinstance(step, int)]
+    return True, -len(paths), max(len(path) for path in paths), late
+
+
+def _dotted(path: Path) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
@@ -97,7 +139,7 @@ def _worded(param: str, errors: list[Error]) -> InvalidRequest:
     match kind:
         case "unsupported_value":
             return _invalid(UNSUPPORTED, param, f"Unsupported value: '{param}': {error['msg']}.".replace("..", "."))
-        case "missing":
+        case "missing" | "union_tag_not_found":
             return _invalid("missing_required_parameter", param, f"Missing required parameter: '{param}'.")
         case "extra_forbidden":
             return _invalid("unknown_parameter", param, f"Unknown parameter: '{param}'.")
@@ -106,9 +148,6 @@ def _worded(param: str, errors: list[Error]) -> InvalidRequest:
             shown = f"'{given}'" if kind != "union_tag_invalid" else f"'{context['tag']}'"
             supported = supported.replace(" or ", " and ")
             return _invalid("invalid_value", param, f"Invalid value: {shown}. Supported values are: {supported}.")
-        case "union_tag_not_found":
-            tag = f"{param}.{context['discriminator'].strip(chr(39))}"
-            return _invalid("missing_required_parameter", tag, f"Missing required parameter: '{tag}'.")
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             return _out_of_range(param, kind, context, given)
         case "string_too_long" | "string_too_short" | "too_long" | "too_short":

@@ -19,12 +19,12 @@ MAX_REQUESTS: Final = 50_000
 MAX_INPUT_BYTES: Final = 200 << 20
 MAX_ERRORS: Final = 100  # a file that is wrong throughout says so no more often than this
 
-# Endpoint: what OpenAI calls it, and what its body needs beside a model.
-ENDPOINTS: Final[dict[Endpoint, tuple[str, str]]] = {
+# Endpoint: what OpenAI calls it, and what its body needs beside a model. A response may do with its instructions.
+ENDPOINTS: Final[dict[Endpoint, tuple[str, str | None]]] = {
     "/v1/chat/completions": ("Chat Completions", "messages"),
     "/v1/completions": ("Completions", "prompt"),
     "/v1/embeddings": ("Embeddings", "input"),
-    "/v1/responses": ("Responses", "input"),
+    "/v1/responses": ("Responses", None),
 }
 KEYS: Final[dict[str, tuple[type, str]]] = {
     "custom_id": (str, "a string"),
@@ -122,7 +122,7 @@ def parse(line: int, raw: bytes, endpoint: Endpoint) -> Request:
     return Request(line, str(item["custom_id"]), body)
 
 
-def _check_body(body: JsonObject, endpoint: str, needed: str) -> None:
+def _check_body(body: JsonObject, endpoint: str, needed: str | None) -> None:
     if body.get("stream"):
         raise _wrong(
             "streaming_unsupported", f"{endpoint}: Streaming is not supported in the Batch API.", "body.stream"
@@ -132,7 +132,7 @@ def _check_body(body: JsonObject, endpoint: str, needed: str) -> None:
             "unsupported_value", "Responses: Background mode is not supported in the Batch API.", "body.background"
         )
     for name in ("model", needed):
-        if body.get(name) is None:
+        if name is not None and body.get(name) is None:
             raise _wrong("invalid_request", f"{name.capitalize()} parameter is required.", f"body.{name}")
 
 

@@ -37,6 +37,11 @@ class ChatRequest:
         """What an engine is asked."""
         return as_tools(self.body) if self._legacy else self.body
 
+    @property
+    def names(self) -> str:
+        """Whose names of `inference.FIELDS` its refusal is told in."""
+        return "functions" if self._legacy else "chat/completions"
+
     def said(self, answer: JsonObject) -> JsonObject:
         """An answer or chunk in the form that was asked for."""
         return as_functions(answer) if self._legacy else answer
@@ -44,7 +49,8 @@ class ChatRequest:
 
 async def create(platform: Platform, caller: Caller, request: ChatRequest) -> JsonObject:
     """The whole answer."""
-    given = await inference.answer(platform, caller, "chat/completions", request.model, request.engine_body)
+    with inference.refusing_by(request.names):
+        given = await inference.answer(platform, caller, "chat/completions", request.model, request.engine_body)
     answer = request.said(given)
     if request.metadata is not None:
         answer["metadata"] = dict[str, Json](request.metadata)
@@ -57,14 +63,15 @@ async def stream(platform: Platform, caller: Caller, request: ChatRequest) -> As
     """The answer's chunks, the usage in the last. What is stored is there before the last chunk is."""
     assembly = inference.Assembly() if request.store else None
     given = inference.chunks(platform, caller, "chat/completions", request.model, request.engine_body)
-    async with aclosing(given) as chunks:
-        async for chunk in chunks:
-            if assembly is not None:
-                assembly.add(chunk)
-                if not chunk["choices"]:
-                    whole = request.said(assembly.whole())
-                    await asyncio.to_thread(_keep, platform.database, caller.project_id, request, whole)
-            yield request.said(chunk)
+    with inference.refusing_by(request.names):
+        async with aclosing(given) as chunks:
+            async for chunk in chunks:
+                if assembly is not None:
+                    assembly.add(chunk)
+                    if not chunk["choices"]:
+                        whole = request.said(assembly.whole())
+                        await asyncio.to_thread(_keep, platform.database, caller.project_id, request, whole)
+                yield request.said(chunk)
 
 
 def get(database: Database, project_id: str, chat_id: str) -> StoredChat:

@@ -26,7 +26,8 @@ BASE64_PURPOSE: Final = "fine-tune-results"
 
 def receive(blobs: Blobs) -> Incoming:
     """A new file's bytes, to be written and then given to `create`."""
-    return Incoming(blobs, new_id("file"), limit_bytes=MAX_FILE_BYTES, jsonl=True)
+    advice = "send a larger one in parts by /v1/uploads"
+    return Incoming(blobs, new_id("file"), limit_bytes=MAX_FILE_BYTES, advice=advice, jsonl=True)
 
 
 def create(
@@ -39,21 +40,21 @@ def create(
     expires_after_s: int | None,
 ) -> FileObject:
     """Keep what was received as a file. Errors: as `check_format`."""
-    check_format(incoming, purpose)
+    check_format(incoming, purpose, param="file")
     file = describe(project_id, incoming.key, incoming.finish(), filename, purpose, expires_after_s)
     files.create(database, file)
     return file
 
 
-def check_format(incoming: Incoming, purpose: str) -> None:
-    """Errors: `InvalidRequest` with the line, where the purpose wants JSONL and the bytes are not.
+def check_format(incoming: Incoming, purpose: str, *, param: str) -> None:
+    """Errors: `InvalidRequest` with the line, where the purpose wants JSONL and the bytes, which `param` gave, are not.
 
     A batch names its own bad lines, all of them, so its file need only begin well, as with OpenAI.
     """
     if purpose not in JSONL_PURPOSES:
         return
     if (error := incoming.jsonl_error(first_line_only=purpose == "batch")) is not None:
-        raise InvalidRequest(error, code="invalid_file_format", param="file")
+        raise InvalidRequest(error, code="invalid_file_format", param=param)
 
 
 def describe(

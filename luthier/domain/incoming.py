@@ -12,10 +12,24 @@ from luthier.store.blobs import Blobs, Stored
 
 
 class Incoming:
-    """One blob being received. Nothing stays of it unless `finish` returned; use it in a `with` block."""
+    """One blob being received. Nothing stays of it unless `finish` returned; use it in a `with` block.
 
-    def __init__(self, blobs: Blobs, key: str, *, limit_bytes: int, jsonl: bool = False, md5: bool = False) -> None:
+    `noun` is what it is called where it is too large, `advice` what to do then.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        key: str,
+        *,
+        limit_bytes: int,
+        noun: str = "file",
+        advice: str = "send it in several",
+        jsonl: bool = False,
+        md5: bool = False,
+    ) -> None:
         self.key = key
+        self._noun, self._advice = noun, advice
         self._limit_bytes = limit_bytes
         self._size_bytes = 0
         self._writer = blobs.writer(key)
@@ -27,7 +41,7 @@ class Incoming:
         self._size_bytes += len(chunk)
         if self._size_bytes > self._limit_bytes:
             limit = f"{self._limit_bytes >> 20} MB" if self._limit_bytes >= 1 << 20 else f"{self._limit_bytes} bytes"
-            raise TooLarge(f"The file is larger than the limit of {limit}; send a larger one in parts by /v1/uploads.")
+            raise TooLarge(f"The {self._noun} is larger than the limit of {limit}; {self._advice}.")
         if self._check is not None:
             self._check.feed(chunk)
         if self._md5 is not None:

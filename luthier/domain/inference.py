@@ -23,11 +23,12 @@ from luthier.engines.base import Adapter, Endpoint, Engine
 
 OBJECTS: Final = {"chat/completions": "chat.completion", "completions": "text_completion"}
 NOUNS: Final = {"chat/completions": "chat", "completions": "completion"}
-# What engines call by a chat's names, where the request called it otherwise.
+# What engines call by a chat's names, where the request called it otherwise; `functions` are those of chats of old.
 FIELDS: Final = {
     "completions": {"messages": "prompt"},
     "embeddings": {"messages": "input"},
     "responses": {"messages": "input", "response_format": "text.format.schema"},
+    "functions": {"tool_choice": "function_call", "tools": "functions"},
 }
 
 
@@ -62,7 +63,7 @@ async def answer(platform: Platform, caller: Caller, endpoint: Endpoint, name: s
     who = await target(platform, caller.project_id, name)
     meter = Meter(platform.database, caller, who.model, endpoint)
     try:
-        with _refusing_by(endpoint):
+        with refusing_by(endpoint):
             given = await who.engine.answer(endpoint, body, who.adapter)
     except CancelledError:  # nobody waits any more; what the engine did till then it does not tell
         meter.stop({})
@@ -85,7 +86,7 @@ async def chunks(
     spoken, refused = 0, False
     used: Json = None
     try:
-        with _refusing_by(metered_as or endpoint):
+        with refusing_by(metered_as or endpoint):
             async with aclosing(who.engine.stream(endpoint, body, who.adapter)) as given:
                 async for chunk in given:
                     used = chunk.get("usage") or used
@@ -106,7 +107,7 @@ async def embeddings(platform: Platform, caller: Caller, name: str, body: JsonOb
     """Vectors, as lists of numbers."""
     who = await target(platform, caller.project_id, name)
     meter = Meter(platform.database, caller, who.model, "embeddings")
-    with _refusing_by("embeddings"):
+    with refusing_by("embeddings"):
         given = await who.engine.answer("embeddings", body, who.adapter)
     used = given["usage"]
     meter.stop(used if isinstance(used, dict) else {})
@@ -114,16 +115,17 @@ async def embeddings(platform: Platform, caller: Caller, name: str, body: JsonOb
 
 
 @contextmanager
-def _refusing_by(endpoint: str) -> Iterator[None]:
-    """Engines' refusals in the names of the endpoint that was asked."""
+def refusing_by(asked: str) -> Iterator[None]:
+    """Engines' refusals in the names of what was asked: an endpoint, or another of `FIELDS`."""
     try:
         yield
     except InvalidRequest as error:
-        name = error.param or ""
-        theirs = FIELDS.get(endpoint, {}).get(name)
-        if theirs is None:
+        fields, message = FIELDS.get(asked, {}), error.message
+        if error.param not in fields:
             raise
-        raise InvalidRequest(error.message.replace(name, theirs), code=error.code, param=theirs) from error
+        for name, theirs in fields.items():
+            message = message.replace(name, theirs)
+        raise InvalidRequest(message, code=error.code, param=fields[error.param]) from error
 
 
 class Assembly:
@@ -141,15 +143,21 @@ class Assembly:
 
     def whole(self) -> JsonObject:
         """The answer as it would have come without streaming."""
-        return {**self._head, "choices": [self._choices[index] for index in sorted(self._choices)]}
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        for message in (choice["message"] for choice in choices):
+            if not message["content"] and (message.get("tool_calls") or message["refusal"]):
+                message["content"] = None
+        return {**self._head, "choices": list[Json](choices)}
 
     def _add(self, piece: dict[str, Any]) -> None:
-        fresh = {"index": piece["index"], "message": {"role": "assistant", "content": None, "refusal": None}}
-        choice = self._choices.setdefault(piece["index"], {**fresh, "logprobs": None, "finish_reason": None})
+        said: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None, "annotations": []}
+        fresh = {"index": piece["index"], "message": said, "logprobs": None, "finish_reason": None}
+        choice = self._choices.setdefault(piece["index"], fresh)
         message, delta = choice["message"], piece["delta"]
-        if delta.get("content"):
-            message["content"] = (message["content"] or "") + delta["content"]
-        for call in delta.get("tool_calls", ()):
+        for name in ("content", "refusal"):
+            if delta.get(name):
+                message[name] = (message[name] or "") + delta[name]
+        for call in delta.get("tool_calls") or ():
             _add_call(message.setdefault("tool_calls", []), call)
         if logprobs := piece.get("logprobs"):
             so_far = choice["logprobs"] or {"content": [], "refusal": None}

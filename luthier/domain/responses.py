@@ -128,10 +128,13 @@ def sweep(platform: Platform) -> None:
 
 
 async def list_input(platform: Platform, project_id: str, response_id: str, query: PageQuery) -> Page[JsonObject]:
-    """All that a response was made of, earlier turns included. Errors: `NotFound`, `InvalidRequest` for the cursor."""
+    """All that a response was made of, earlier turns included that are still there.
+
+    Errors: `NotFound`, `InvalidRequest` for the cursor.
+    """
     row = await get(platform, project_id, response_id)
-    items = await asyncio.to_thread(_talk, platform, project_id, row.previous_response_id)
-    return page_of(items + row.input, query, "item")
+    turns, _ = await asyncio.to_thread(_turns, platform, project_id, row.previous_response_id)
+    return page_of(_items(turns) + row.input, query, "item")
 
 
 async def count_input_tokens(platform: Platform, caller: Caller, request: ResponseRequest) -> int:
@@ -166,9 +169,17 @@ async def _begin(platform: Platform, caller: Caller, request: ResponseRequest) -
 
 
 async def _chat(platform: Platform, caller: Caller, request: ResponseRequest) -> tuple[list[JsonObject], JsonObject]:
-    """What is put in now, and the chat that it continues."""
+    """What is put in now, and the chat that it continues. Errors: `InvalidRequest` for an item that is there twice."""
     items = input_items(await asyncio.to_thread(_referred, platform, caller.project_id, request.input))
     before = await asyncio.to_thread(_talk, platform, caller.project_id, request.previous_response_id)
+    seen = {item["id"] for item in before}
+    for item in items:
+        if item["id"] in seen:  # a list's cursor is an id
+            raise InvalidRequest(
+                f"Duplicate item found with id {item['id']}. Remove duplicate items from your input and try again.",
+                param="input",
+            )
+        seen.add(item["id"])
     chat = messages([*before, *items], request.instructions)
     if not chat:
         raise InvalidRequest("Missing required parameter: 'input'.", code="missing_required_parameter", param="input")
@@ -255,28 +266,47 @@ def _get(platform: Platform, project_id: str, response_id: str) -> StoredRespons
     return row
 
 
-def _talk(platform: Platform, project_id: str, response_id: str | None) -> list[JsonObject]:
-    """Items of a response and of all before it, oldest first: what was put in, and what came out."""
-    turns: list[list[JsonObject]] = []
+def _turns(platform: Platform, project_id: str, response_id: str | None) -> tuple[list[StoredResponse], str | None]:
+    """A response and those before it, oldest first; and the id of the one at which they end because it is gone."""
+    turns: list[StoredResponse] = []
     while response_id is not None and len(turns) < LONGEST_TALK:
         try:
             row = _get(platform, project_id, response_id)
-        except NotFound as error:
-            raise InvalidRequest(
-                f"Previous response with id '{response_id}' not found.",
-                code="previous_response_not_found",
-                param="previous_response_id",
-            ) from error
+        except NotFound:
+            break
+        turns.insert(0, row)
+        response_id = row.previous_response_id
+    else:
+        response_id = None
+    return turns, response_id
+
+
+def _items(turns: list[StoredResponse]) -> list[JsonObject]:
+    """What was put in, and what came out."""
+    return [item for row in turns for item in [*row.input, *cast("list[JsonObject]", row.answer["output"])]]
+
+
+def _talk(platform: Platform, project_id: str, response_id: str | None) -> list[JsonObject]:
+    """Items of a response that is to be continued, and of all before it.
+
+    Errors: `InvalidRequest` when one of them is gone, or is not finished.
+    """
+    turns, gone = _turns(platform, project_id, response_id)
+    if gone is not None:
+        message = f"Previous response with id '{gone}' not found."
+        if turns:
+            message = (
+                f"Response {turns[0].id} continues {gone}, which was deleted; put the turns that matter into 'input'."
+            )
+        raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")
+    for row in turns:
         if row.status not in FINAL:
             raise InvalidRequest(
-                f"Previous response with id '{response_id}' is {row.status}: wait until it is completed.",
+                f"Previous response with id '{row.id}' is {row.status}: wait until it is completed.",
                 code="invalid_value",
                 param="previous_response_id",
             )
-        output = cast("list[JsonObject]", row.answer["output"])
-        turns.append([*row.input, *output])
-        response_id = row.previous_response_id
-    return [item for turn in reversed(turns) for item in turn]
+    return _items(turns)
 
 
 def _referred(platform: Platform, project_id: str, given: Json) -> Json:

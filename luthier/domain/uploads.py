@@ -56,7 +56,8 @@ def create(
 
 def receive_part(blobs: Blobs) -> Incoming:
     """A part's bytes, to be written and then given to `add_part`."""
-    return Incoming(blobs, new_id("part"), limit_bytes=MAX_PART_BYTES)
+    advice = "send the file in smaller parts"
+    return Incoming(blobs, new_id("part"), limit_bytes=MAX_PART_BYTES, noun="part", advice=advice)
 
 
 def pending(database: Database, project_id: str, upload_id: str) -> Upload:
@@ -118,7 +119,7 @@ def complete(
                 code="invalid_value",
                 param="md5",
             )
-        files.check_format(incoming, upload.purpose)
+        files.check_format(incoming, upload.purpose, param="part_ids")
         stored = incoming.finish()
     file = files.describe(
         project_id, incoming.key, stored, upload.filename, upload.purpose, upload.file_expires_after_s

@@ -5,6 +5,8 @@ A `Made` makes a value of a row: `reader` of most classes, a function of one's o
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
@@ -35,6 +37,36 @@ T = TypeVar("T", bound="DataclassInstance")
 V = TypeVar("V")
 Made = Callable[[RowMapping], V]
 ROWS_AT_ONCE: Final = 200
+ENDS_KEPT: Final = 10_000  # 12 MB
+
+
+class _Ends:
+    """Where pages ended that others follow: who deletes what a page lists goes on after a row that is gone.
+
+    Kept in this process: after a restart, or where another server on the database gave the page, such a cursor is
+    refused. Threads share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: OrderedDict[tuple[str, ...], tuple[ColumnElement[bool], Sequence[Any]]] = OrderedDict()
+
+    def keep(self, id_: str, keys: Sequence[ColumnElement[Any]], owner: ColumnElement[bool], at: Sequence[Any]) -> None:
+        """A page of this owner's, in the order of these keys, ended with this id, whose keys are `at`."""
+        with self._lock:
+            self._ends[id_, *map(str, keys)] = (owner, at)
+            self._ends.move_to_end((id_, *map(str, keys)))
+            if len(self._ends) > ENDS_KEPT:
+                self._ends.popitem(last=False)
+
+    def find(self, id_: str, keys: Sequence[ColumnElement[Any]], owner: ColumnElement[bool]) -> Sequence[Any] | None:
+        """The keys of the row with this id when a page of the owner's ended with it."""
+        with self._lock:
+            whose, at = self._ends.get((id_, *map(str, keys)), (None, None))
+        return at if whose is not None and whose.compare(owner) else None
+
+
+_ENDS: Final = _Ends()
 
 
 def columns(table: Table, value: type[DataclassInstance]) -> list[Column[Any]]:
@@ -144,17 +176,23 @@ def page(
 
     `source` and `position` walk another index than the table's own: a join with the table's `pk` under another name.
     `sorted_by` is a column that rows are listed by, those with the same value by their age.
-    Errors: `InvalidRequest` when the cursor names nothing that the owner has.
+    Errors: `InvalidRequest` when the cursor names nothing that the owner has, nor had at the end of a page (`_Ends`).
     """
     position = table.c.pk if position is None else position
     keys = [position] if sorted_by is None else [sorted_by, position]
-    statement = select(*selected).select_from(source if source is not None else table).where(owner, *where)
+    places = [key.label(f"_key_{number}") for number, key in enumerate(keys)]
+    statement = (
+        select(*selected, table.c.id.label("_id"), *places)
+        .select_from(source if source is not None else table)
+        .where(owner, *where)
+    )
     order = [key.asc() if query.order == "asc" else key.desc() for key in keys]
     statement = statement.order_by(*order).limit(query.limit + 1)
     with database.read() as connection:
         if query.after is not None:
             named = [table.c.pk] if sorted_by is None else [sorted_by, table.c.pk]
-            cursor = connection.execute(select(*named).where(table.c.id == query.after, owner)).first()
+            standing = connection.execute(select(*named).where(table.c.id == query.after, owner)).first()
+            cursor = _ENDS.find(query.after, keys, owner) if standing is None else standing
             if cursor is None:
                 raise InvalidRequest(
                     f"No object with id '{query.after}' to continue after.", code="invalid_value", param="after"
@@ -162,4 +200,7 @@ def page(
             here, there = tuple_(*keys), tuple_(*cursor)
             statement = statement.where(here > there if query.order == "asc" else here < there)
         rows = connection.execute(statement).mappings().all()
-    return Page([made(row) for row in rows[: query.limit]], len(rows) > query.limit)
+    if has_more := len(rows) > query.limit:
+        last = rows[query.limit - 1]
+        _ENDS.keep(last["_id"], keys, owner, [last[place.name] for place in places])
+    return Page([made(row) for row in rows[: query.limit]], has_more)

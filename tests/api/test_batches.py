@@ -215,6 +215,7 @@ def test_output_files_are_files(client):
     [
         ("/v1/completions", {"prompt": "once upon"}, lambda body: body["choices"][0]["text"] == "once upon"),
         ("/v1/embeddings", {"input": ["one", "two"]}, lambda body: len(body["data"]) == 2),
+        ("/v1/responses", {"instructions": "Say hello."}, lambda body: body["status"] == "completed"),
     ],
 )
 def test_other_endpoints(client, endpoint, body, answer):

@@ -107,6 +107,18 @@ def test_functions_are_tools_of_old(client, stream):
     assert choices[-1].finish_reason == "function_call"
 
 
+@pytest.mark.parametrize("asked", [{}, {"tools": [TOOL], "tool_choice": "required"}], ids=["nothing", "call"])
+@pytest.mark.parametrize("said", ["", "hello there"])
+def test_what_is_stored_of_a_stream_is_as_without(client, asked, said):
+    kept = []
+    for stream in (False, True):
+        messages = [{"role": "user", "content": said}]
+        made = client.chat.completions.create(model=MODEL, messages=messages, store=True, stream=stream, **asked)
+        kept.append(client.chat.completions.retrieve({chunk.id for chunk in made}.pop() if stream else made.id))
+    assert kept[0].choices == kept[1].choices
+    assert kept[0].choices[0].message.content == (None if asked else said)
+
+
 def test_json_schema(client):
     kind = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     answer = client.chat.completions.create(model=MODEL, messages=HELLO, response_format=kind)
@@ -124,7 +136,7 @@ def test_content_in_parts(client):
     [
         ({"model": "nobody"}, "model_not_found", "model"),
         ({"messages": []}, "empty_array", "messages"),
-        ({"messages": [{"role": "king", "content": "x"}]}, "invalid_value", "messages[0]"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "invalid_value", "messages[0].role"),
         ({"colour": 1}, "unknown_parameter", "colour"),
         ({"temperature": 3}, "decimal_above_max_value", "temperature"),
         ({"temperature": "hot"}, "invalid_type", "temperature"),
@@ -191,6 +203,16 @@ class TestStored:
         assert [c.id for c in client.chat.completions.list(metadata={"run": "7", "n": "1"})] == [made[1].id]
         assert next(c.id for c in client.chat.completions.list(metadata={"run": "7"}, order="desc")) == made[2].id
         assert client.chat.completions.list(model="other").data == []
+
+    @pytest.mark.parametrize("order", ["asc", "desc"])
+    def test_all_of_a_list_may_be_deleted_as_it_is_read(self, client, order):
+        asked = {"model": MODEL, "messages": HELLO, "store": True, "metadata": {"run": f"gone {order}"}}
+        made = [client.chat.completions.create(**asked).id for _ in range(5)]
+        read = []
+        for chat in client.chat.completions.list(metadata=asked["metadata"], limit=2, order=order):
+            client.chat.completions.delete(chat.id)
+            read.append(chat.id)
+        assert read == made[:: 1 if order == "asc" else -1]
 
     def test_messages_page(self, client, lenient):
         made = client.chat.completions.create(model=MODEL, messages=HELLO, store=True)

@@ -8,7 +8,7 @@ from openai.lib._parsing._completions import parse_chat_completion
 from pydantic import BaseModel
 
 from luthier.api.errors import error_response
-from luthier.core.errors import RateLimited, Unavailable
+from luthier.core.errors import InvalidRequest, RateLimited, Unavailable
 from luthier.domain.response_items import messages
 from luthier.engines.echo import Echo
 from luthier.engines.http_api import ContextExceeded
@@ -219,6 +219,9 @@ class Refusing(Echo):
     def _refuse(self, said, body):
         if "schema" in said:
             check_schema(body["response_format"]["json_schema"]["schema"], param="response_format")
+        if "call" in said:
+            message = "Invalid value for 'tool_choice': no function named 'y' was specified in the 'tools' parameter."
+            raise InvalidRequest(message, code="invalid_value", param="tool_choice")
         if "long" in said:
             raise ContextExceeded(9000, 8192)
         if "fast" in said:
@@ -263,6 +266,20 @@ def test_a_schema_is_named_as_it_was_sent(refusing):
     error = refusing.http.post("/responses", json=asked).json()["error"]
     assert (error["code"], error["param"]) == ("invalid_json_schema", "text.format.schema")
     assert error["message"].startswith("Invalid schema for 'text.format.schema': at '/not'")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_function_is_named_as_it_was_sent(refusing, old, stream):
+    function = {"name": "x"}
+    tools = {"tools": [{"type": "function", "function": function}], "tool_choice": "auto"}
+    asked = {"functions": [function], "function_call": {"name": "y"}} if old else tools
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "call"}], "stream": stream, **asked}
+    error = refusing.http.post("/chat/completions", json=body).json()["error"]
+    choice, given = ("function_call", "functions") if old else ("tool_choice", "tools")
+    assert error["param"] == choice
+    said = f"Invalid value for '{choice}': no function named 'y' was specified in the '{given}' parameter."
+    assert error["message"] == said
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,20 @@ def test_talks_go_on(client):
         client.responses.create(model=MODEL, input="x", previous_response_id="resp_none")
 
 
+def test_a_talk_whose_beginning_was_deleted_shows_what_is_left(client):
+    first = client.responses.create(model=MODEL, input="one")
+    second = client.responses.create(model=MODEL, input="two", previous_response_id=first.id)
+    third = client.responses.create(model=MODEL, input="three", previous_response_id=second.id)
+    client.responses.delete(first.id)
+    assert [item.content[0].text for item in client.responses.input_items.list(second.id).data] == ["two"]
+    assert len(client.responses.input_items.list(third.id).data) == 3
+    said = f"Response {second.id} continues {first.id}, which was deleted"
+    for previous in (second, third):
+        with pytest.raises(openai.BadRequestError, match=said) as refused:
+            client.responses.create(model=MODEL, input="x", previous_response_id=previous.id)
+        assert refused.value.param == "previous_response_id"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_functions_are_called_and_their_results_taken(client, stream):
     asked = {"model": MODEL, "input": "look there", "tools": [TOOL], "tool_choice": "required"}
@@ -127,6 +141,20 @@ def test_answers_come_back_as_input(client):
     talk = [{"role": "user", "content": "one"}, *(item.to_dict() for item in first.output)]
     talk.append({"role": "user", "content": [{"type": "input_text", "text": "two"}]})
     assert client.responses.create(model=MODEL, input=talk).output_text == "two"
+
+
+def test_an_item_may_be_there_only_once(client):
+    first = client.responses.create(model=MODEL, input="one")
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    again = {"role": "user", "content": "two", "id": "msg_mine"}
+    for asked in (
+        {"input": [reference, {"role": "user", "content": "two"}], "previous_response_id": first.id},
+        {"input": [reference, first.output[0].to_dict()]},
+        {"input": [again, again]},
+    ):
+        with pytest.raises(openai.BadRequestError, match="Duplicate item found with id msg_") as refused:
+            client.responses.create(model=MODEL, **asked)
+        assert refused.value.param == "input"
 
 
 @pytest.mark.parametrize("kind", [{"type": "item_reference"}, {}])
@@ -291,3 +319,73 @@ def test_log_probabilities_of_text_that_is_held_back_are_not_lost():
     list(builder.finish())
     assert [t["token"] for t in builder.response["output"][0]["content"][0]["logprobs"]] == ["<", "b", ">"]
     assert [event["delta"] for event in told if event["type"] == "response.output_text.delta"] == ["<b", ">"]
+
+
+def built(*deltas, reason="stop"):
+    """The events after the first two, and the response, of an engine that streams these deltas."""
+    builder = ResponseBuilder({"id": "resp_x", "output": []}, with_logprobs=False)
+    told = []
+    for delta in deltas:
+        told += builder.take({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    told += builder.take({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    return [*told, *builder.finish()], builder.response
+
+
+def piece(index, arguments, **beginning):
+    function = {"arguments": arguments, **({"name": beginning.pop("name")} if beginning else {})}
+    return {"tool_calls": [{"index": index, **beginning, "function": function}]}
+
+
+def test_calls_come_in_pieces():
+    """As OpenAI and most servers stream them: the id and the name first, then arguments alone."""
+    events, response = built(
+        {"content": "I look.", "tool_calls": None},
+        piece(0, "", id="call_a", name="look"),
+        piece(0, '{"at":'),
+        piece(0, ' "x"}'),
+        piece(1, "", id="call_b", name="wait"),
+        piece(1, "{}"),
+        reason="tool_calls",
+    )
+    assert [(item["type"], item["status"]) for item in response["output"]] == [
+        ("message", "completed"),
+        ("function_call", "completed"),
+        ("function_call", "completed"),
+    ]
+    calls = response["output"][1:]
+    assert [(call["call_id"], call["name"], call["arguments"]) for call in calls] == [
+        ("call_a", "look", '{"at": "x"}'),
+        ("call_b", "wait", "{}"),
+    ]
+    of_calls = [event for event in events if event["type"].startswith("response.function_call_arguments")]
+    assert [(event["output_index"], event.get("delta"), event.get("arguments")) for event in of_calls] == [
+        (1, '{"at":', None),
+        (1, ' "x"}', None),
+        (1, None, '{"at": "x"}'),
+        (2, "{}", None),
+        (2, None, "{}"),
+    ]
+
+
+def test_a_call_that_is_cut_is_incomplete():
+    _, response = built(piece(0, '{"at', id="call_a", name="look"), reason="length")
+    assert (response["status"], response["output"][0]["status"]) == ("incomplete", "incomplete")
+
+
+def test_whole_calls_may_share_an_index():
+    _, response = built(piece(0, "{}", id="call_a", name="look"), piece(0, "{}", id="call_b", name="look"))
+    assert [call["call_id"] for call in response["output"]] == ["call_a", "call_b"]
+
+
+def test_an_answer_that_is_filtered_is_incomplete():
+    events, response = built({"content": "no"}, reason="content_filter")
+    assert events[-1]["type"] == "response.incomplete"
+    assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "content_filter"})
+
+
+def test_a_refusal_is_told():
+    events, response = built({"content": "Well."}, {"refusal": "I can"}, {"refusal": "not."})
+    [message] = response["output"]
+    assert [part.get("text") or part["refusal"] for part in message["content"]] == ["Well.", "I cannot."]
+    told = [(event["content_index"], event["type"]) for event in events if "refusal" in event["type"]]
+    assert told == [(1, "response.refusal.delta")] * 2 + [(1, "response.refusal.done")]

@@ -76,8 +76,16 @@ def test_what_cannot_be_completed(client):
 def test_the_whole_must_be_jsonl_where_its_purpose_says_so(client):
     upload = begin(client, 3, purpose="fine-tune")
     part = client.uploads.parts.create(upload.id, data=b"abc")
-    with pytest.raises(openai.BadRequestError, match="Expected file to have JSONL format"):
+    with pytest.raises(openai.BadRequestError, match="Expected file to have JSONL format") as refused:
         client.uploads.complete(upload.id, part_ids=[part.id])
+    assert refused.value.param == "part_ids"
+
+
+def test_a_part_over_the_limit_is_to_be_smaller(client, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_PART_BYTES", 2)
+    upload = begin(client, 3)
+    with pytest.raises(openai.APIStatusError, match="The part is larger than the limit of 2 bytes; .* smaller parts"):
+        client.uploads.parts.create(upload.id, data=b"abc")
 
 
 def test_cancel(server):

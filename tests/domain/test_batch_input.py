@@ -85,6 +85,14 @@ def test_a_response_in_the_background_would_have_no_answer():
     assert not checked(line(url="/v1/responses", body=asked | {"background": False}), endpoint="/v1/responses").errors
 
 
+def test_a_response_may_do_without_input():
+    for more in ({"instructions": "Say hello."}, {"previous_response_id": "resp_a"}):
+        asked = line(url="/v1/responses", body={"model": "m", **more})
+        assert checked(asked, endpoint="/v1/responses").errors == []
+    (error,) = checked(line(url="/v1/responses", body={"input": "hi"}), endpoint="/v1/responses").errors
+    assert error.param == "body.model"
+
+
 def test_every_bad_line_is_named_up_to_a_limit(monkeypatch):
     assert [e.line for e in checked("{", line("a"), "{").errors] == [1, 3]
     monkeypatch.setattr(batch_input, "MAX_ERRORS", 2)

@@ -62,6 +62,15 @@ def test_a_stream_that_the_engine_refuses_is_none(platform, caller):
     assert metered(platform, story()) == []
 
 
+def test_a_refusal_in_pieces_is_put_together():
+    assembly = inference.Assembly()
+    for delta in ({"role": "assistant", "content": ""}, {"refusal": "I can"}, {"refusal": "not.", "tool_calls": None}):
+        assembly.add({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    [choice] = assembly.whole()["choices"]
+    said = {"role": "assistant", "content": None, "refusal": "I cannot.", "annotations": []}
+    assert choice["message"] == said
+
+
 def test_an_answer_that_is_left_was_a_request(platform, caller):
     async def story():
         asked = inference.answer(platform, caller, "chat/completions", MODEL, BODY)
