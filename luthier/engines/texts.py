@@ -16,8 +16,8 @@ CERTAIN: Final = 1e4  # added to a logit: no other token is ever so likely
 Prompt = str | list[int]
 
 
-async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None) -> JsonObject:
-    """The whole answer."""
+async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None, opening: str) -> JsonObject:
+    """The whole answer. `opening` is the token that a prompt without tokens goes on from: a model needs one."""
     prompts = prompts_of(body["prompt"])
     wanted, tried = _counts(body)
     top = body.get("logprobs")
@@ -27,15 +27,15 @@ async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Jso
     choices: list[JsonObject] = []
     used: list[Wire] = []
     for number, prompt in enumerate(prompts):
-        echoed = await _echo(asker, prompt, top, adapter) if body.get("echo") else _Echo("", None)
+        echoed = await _echo(asker, prompt, top, adapter, opening) if body.get("echo") else _Echo("", None)
         if generates:
-            question = Question(bodies.text(asked, _wire(prompt)), tried)
+            question = Question(bodies.text(asked, await _wire(asker, prompt, adapter, opening)), tried)
             found, usages = await asker.ask([question], adapter)
             used += usages
             found = sorted(found, key=_mean_logprob, reverse=True)[:wanted] if tried > wanted else found
         else:
             found = [{"text": "", "logprobs": None, "finish_reason": "length"}] * wanted
-            used.append(await _unused(asker, prompt, adapter))
+            used.append(_unused(await _ids(asker, prompt, adapter, opening)))
         for place, choice in enumerate(found):
             logprobs = _with_echo(echoed, choice, top) if top is not None else None
             choices.append(
@@ -49,8 +49,10 @@ async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Jso
     return {"choices": list(choices), "usage": bodies.usage(used, len(prompts))}
 
 
-async def chunks(asker: Asker, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
-    """The answer's chunks, usage last."""
+async def chunks(
+    asker: Asker, body: JsonObject, adapter: Adapter | None, opening: str
+) -> AsyncGenerator[JsonObject, None]:
+    """The answer's chunks, usage last. `opening` as in `answer`."""
     prompts = prompts_of(body["prompt"])
     wanted, _ = _counts(body)
     top = body.get("logprobs")
@@ -58,9 +60,10 @@ async def chunks(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Asy
     offsets: dict[int, int] = {}
     questions: list[Question] = []
     for number, prompt in enumerate(prompts):
-        questions.append(Question(bodies.text(body, _wire(prompt)), wanted, number * wanted))
+        asked = await _wire(asker, prompt, adapter, opening)
+        questions.append(Question(bodies.text(body, asked), wanted, number * wanted))
         if body.get("echo"):
-            echoed = await _echo(asker, prompt, top, adapter)
+            echoed = await _echo(asker, prompt, top, adapter, opening)
             for index in range(number * wanted, (number + 1) * wanted):
                 logprobs = bodies.text_logprobs(echoed.scored, 0, top) if top is not None else None
                 offsets[index] = len(echoed.text)
@@ -85,8 +88,15 @@ def prompts_of(prompt: Json) -> list[Prompt]:
     return [given] if given and isinstance(given[0], int) else given
 
 
-def _wire(prompt: Prompt) -> Json:
-    return prompt if isinstance(prompt, str) else list(prompt)
+async def _wire(asker: Asker, prompt: Prompt, adapter: Adapter | None, opening: str) -> Json:
+    """The prompt as it is sent. Of an empty text llama.cpp makes no choices, and of several it never says so."""
+    return prompt if prompt and isinstance(prompt, str) else list(await _ids(asker, prompt, adapter, opening))
+
+
+async def _ids(asker: Asker, prompt: Prompt, adapter: Adapter | None, opening: str) -> list[int]:
+    if not isinstance(prompt, str):
+        return prompt
+    return await asker.ids_of(prompt, adapter) or await asker.ids_of(opening, adapter)
 
 
 def _chunk(index: int, text: str, logprobs: Json, reason: Json) -> JsonObject:
@@ -114,11 +124,11 @@ class _Echo:
         self.scored = scored
 
 
-async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter | None) -> _Echo:
+async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter | None, opening: str) -> _Echo:
     text = prompt if isinstance(prompt, str) else await asker.text_of(prompt, adapter)
     if top is None:
         return _Echo(text, None)
-    ids = await asker.ids_of(prompt, adapter) if isinstance(prompt, str) else prompt
+    ids = await _ids(asker, prompt, adapter, opening)
     scored = await _score(asker, ids, top, adapter)
     if isinstance(prompt, str) and not text.startswith(scored[0]["token"].lstrip()):
         scored[0]["token"] = ""  # the token that begins all texts stands in none
@@ -149,6 +159,5 @@ def _with_echo(echoed: _Echo, choice: Wire, top: int) -> JsonObject | None:
     return bodies.text_logprobs({"content": [*before, *said]}, 0, top)
 
 
-async def _unused(asker: Asker, prompt: Prompt, adapter: Adapter | None) -> Wire:
-    ids = await asker.ids_of(prompt, adapter) if isinstance(prompt, str) else prompt
+def _unused(ids: list[int]) -> Wire:
     return {"prompt_tokens": len(ids), "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}

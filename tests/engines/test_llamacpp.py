@@ -301,7 +301,7 @@ def test_usage_counts_each_prompt_once_in_whatever_order_choices_end(run):
 
     async def story():
         body = {"prompt": ["abc", "d" * 900], "n": 2}
-        async with aclosing(texts.chunks(Asked(), body, None)) as chunks:
+        async with aclosing(texts.chunks(Asked(), body, None, "<|endoftext|>")) as chunks:
             return [chunk async for chunk in chunks][-1]["usage"]
 
     usage = run(story())
@@ -317,6 +317,27 @@ def test_several_prompts_the_best_of_several(engine, run):
     assert first >= second
     assert answer["usage"]["prompt_tokens"] == len(TEXT) + 2
     assert 12 < answer["usage"]["completion_tokens"] <= 24
+
+
+def test_an_empty_prompt_goes_on_from_the_first_token(engine, run):
+    """llama.cpp gives no tokens to it, and several choices never end."""
+
+    async def story():
+        body = {"prompt": ["", "ab"], "max_tokens": 3, "seed": 1, "logit_bias": {"2": -100}}
+        several = await engine.answer("completions", {**body, "n": 2, "echo": True, "logprobs": 0}, None)
+        best = await engine.answer("completions", {**body, "best_of": 2}, None)
+        async with aclosing(engine.stream("completions", {**body, "n": 2}, None)) as chunks:
+            streamed = [chunk async for chunk in chunks]
+        unsaid = await engine.answer("completions", {"prompt": "", "max_tokens": 0, "echo": True}, None)
+        return several, best, streamed[-1], unsaid
+
+    several, best, last, unsaid = run(asyncio.wait_for(story(), PATIENCE_S))
+    assert [len(choice["logprobs"]["tokens"]) for choice in several["choices"]] == [4, 4, 5, 5]
+    assert several["choices"][0]["logprobs"]["tokens"][0] == ""  # the token that nobody wrote
+    assert (several["usage"]["prompt_tokens"], several["usage"]["completion_tokens"]) == (3, 12)
+    assert (len(best["choices"]), best["usage"]["completion_tokens"]) == (2, 12)
+    assert last["usage"]["completion_tokens"] == 12
+    assert (unsaid["choices"][0]["text"], unsaid["usage"]["prompt_tokens"]) == ("", 1)
 
 
 def test_echo_in_a_stream(engine, run, base):
