@@ -116,10 +116,10 @@ def _add_rope(writer: gguf.GGUFWriter, kind: str, config: Config) -> Matrix | No
 def _as_served(tensor: Stored, place: str, architecture: str, config: Config) -> Stored:
     """A tensor in llama.cpp's layout."""
     if architecture in PERMUTED and ".attn_q." in place:
-        return tensor.like(_interleaved(tensor.f32(), config["num_attention_heads"]))
+        tensor = tensor.like(_interleaved(tensor.f32(), config["num_attention_heads"]))
     if architecture in PERMUTED and ".attn_k." in place:
         heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        return tensor.like(_interleaved(tensor.f32(), heads))
+        tensor = tensor.like(_interleaved(tensor.f32(), heads))
     if len(tensor.shape) == 1:  # norms and biases: llama.cpp wants them in float32
         values = tensor.f32() + np.float32(architecture.startswith("gemma") and place.endswith("norm.weight"))
         return Stored("F32", tensor.shape, np.ascontiguousarray(values).view(np.uint8))

@@ -47,6 +47,12 @@ def test_a_family_is_brought_trained_and_served(tmp_path, monkeypatch, family):
     assert certificate.differed == certificate.replies == 3
 
 
+def test_biases_of_attention_in_16_bits_are_served(tmp_path, monkeypatch):
+    """llama.cpp ends itself where a vector is not in float32."""
+    _, _, base = bring_family(tmp_path, "smollm", monkeypatch, attention_bias=True, dtype="bfloat16")
+    assert base.largest_difference < 5 * TOLERANCE
+
+
 def bring_gguf(path, family, monkeypatch):
     monkeypatch.setattr(bases, "run_aside", run_here)
     monkeypatch.setattr(bringing, "run_aside", run_here)
