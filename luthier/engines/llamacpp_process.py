@@ -67,4 +67,7 @@ async def _first_line(child: Child, spec: ServerSpec) -> str | None:
     with suppress(ConnectionError):  # it ended before it read
         await child.tell(json.dumps(asdict(spec)))
     line = await child.line()
-    return str(json.loads(line)["address"]) if line else None
+    try:
+        return str(json.loads(line)["address"])
+    except ValueError:  # nothing, or what a library said while it ended itself
+        return None

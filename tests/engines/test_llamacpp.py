@@ -240,6 +240,16 @@ def test_a_model_that_cannot_be_served_says_why(base, run, tmp_path):
         LlamaCpp(broken, plan=PLAN)
 
 
+def test_a_child_that_aborts_says_why(run, tmp_path, monkeypatch):
+    """ggml has a debugger print where it was, and that goes to the output where the address is expected."""
+    aborting = tmp_path / "python"
+    aborting.write_text("#!/bin/sh\necho '[New LWP 12]'\necho 'GGML_ASSERT(even) failed' >&2\nkill -ABRT $$\n")
+    aborting.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(aborting))
+    with pytest.raises(Unavailable, match=r"last words: GGML_ASSERT\(even\) failed"):
+        run(LlamaServer.start("model.gguf", [], slots=1, context_tokens=256))
+
+
 def test_tokens_are_the_trainers(engine, run, base):
     ids = run(engine.tokenize(HELLO, None))
     rendered = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
