@@ -28,6 +28,7 @@ _TYPES: Final = {
     "F16": gguf.GGMLQuantizationType.F16,
     "BF16": gguf.GGMLQuantizationType.BF16,
 }
+_COMPUTED: Final = ".rotary_emb.inv_freq"  # older transformers kept these with the weights; both sides compute them
 
 
 def write_base_gguf(hf: Path, target: Path, *, name: str) -> None:
@@ -53,6 +54,8 @@ def write_base_gguf(hf: Path, target: Path, *, name: str) -> None:
             writer.add_tensor("rope_freqs.weight", freqs)
         names = tensor_names(architecture, config["num_hidden_layers"])
         for tensor_name, tensor in tensors.items():
+            if tensor_name.endswith(_COMPUTED):
+                continue
             place = names.get_name(tensor_name, try_suffixes=(".weight", ".bias"))
             if place is None:
                 raise InvalidRequest(f"tensor {tensor_name} has no place in a {architecture} model")
