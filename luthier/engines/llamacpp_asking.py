@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
+from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.engines.asking import Question, Wire
 from luthier.engines.base import Adapter
 from luthier.engines.http_api import Unreachable
 from luthier.engines.llamacpp_fleet import Fleet
 from luthier.engines.merging import all_of, merged
+from luthier.engines.vocabulary import Vocabulary, unknown_tokens
 
 COMPLETIONS: Final = "/v1/completions"
+_UNKNOWN_TOKENS: Final = "Prompt contains invalid tokens"  # llama.cpp's words
 
 
 class FleetAsker:
     """An `Asker` of the fleet. A server that takes no request is replaced, and the request sent once more."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, tokenizer: Path) -> None:
         self._fleet = fleet
+        self._tokenizer = tokenizer
+        self._vocabulary: Vocabulary | None = None
 
     async def ask(self, questions: Sequence[Question], adapter: Adapter | None) -> tuple[list[Wire], list[Wire]]:
         """All choices, by their numbers, and the usage of each choice or, where `count` is 1, of its question."""
@@ -68,13 +75,14 @@ class FleetAsker:
 
     async def post(self, path: str, body: JsonObject, adapter: Adapter | None) -> Wire:
         """The answer of an endpoint."""
-        async with self._fleet.place(adapter) as place:
-            try:
+        with _refused(body):
+            async with self._fleet.place(adapter) as place:
+                try:
+                    return await place.api.post(path, {**body, "lora": place.lora})
+                except Unreachable:
+                    self._fleet.report_lost(place)
+            async with self._fleet.place(adapter) as place:
                 return await place.api.post(path, {**body, "lora": place.lora})
-            except Unreachable:
-                self._fleet.report_lost(place)
-        async with self._fleet.place(adapter) as place:
-            return await place.api.post(path, {**body, "lora": place.lora})
 
     async def ids_of(self, text: str, adapter: Adapter | None) -> list[int]:
         """The tokens that llama.cpp makes of a prompt."""
@@ -82,23 +90,41 @@ class FleetAsker:
         ids: Any = answer["tokens"]
         return list(ids)
 
-    async def text_of(self, ids: list[int], adapter: Adapter | None) -> str:
-        """The text of tokens."""
-        return str((await self.post("/detokenize", {"tokens": list(ids)}, adapter))["content"])
+    async def bytes_of(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each token."""
+        return (await self._words()).bytes_of(ids)
+
+    async def _words(self) -> Vocabulary:
+        """Read when it is first asked for: most questions need none."""
+        if self._vocabulary is None:
+            self._vocabulary = await asyncio.to_thread(Vocabulary, self._tokenizer)
+        return self._vocabulary
 
     async def _events(self, question: Question, adapter: Adapter | None) -> AsyncGenerator[Wire, None]:
         asked: dict[str, Json] = {**question.body, "n": question.count, "stream": True}
-        async with self._fleet.place(adapter, question.count) as place:
-            try:
-                async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
-                    async for event in events:
-                        yield event
-                return
-            except Unreachable:
-                self._fleet.report_lost(place)
-        async with (
-            self._fleet.place(adapter, question.count) as place,
-            aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events,
-        ):
-            async for event in events:
-                yield event
+        with _refused(question.body):
+            async with self._fleet.place(adapter, question.count) as place:
+                try:
+                    async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
+                        async for event in events:
+                            yield event
+                    return
+                except Unreachable:
+                    self._fleet.report_lost(place)
+            async with (
+                self._fleet.place(adapter, question.count) as place,
+                aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events,
+            ):
+                async for event in events:
+                    yield event
+
+
+@contextmanager
+def _refused(body: JsonObject) -> Iterator[None]:
+    """llama.cpp does not say where the tokens stand that it does not know."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.message == _UNKNOWN_TOKENS:
+            raise unknown_tokens("prompt" if "prompt" in body else "input") from error
+        raise

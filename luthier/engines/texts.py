@@ -10,6 +10,7 @@ from luthier.core.json import Json, JsonObject
 from luthier.engines import bodies
 from luthier.engines.asking import Asker, Question, Wire
 from luthier.engines.base import Adapter
+from luthier.engines.vocabulary import texts_of
 
 CERTAIN: Final = 1e4  # added to a logit: no other token is ever so likely
 
@@ -125,21 +126,34 @@ class _Echo:
 
 
 async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter | None, opening: str) -> _Echo:
-    text = prompt if isinstance(prompt, str) else await asker.text_of(prompt, adapter)
+    if isinstance(prompt, str) and top is None:
+        return _Echo(prompt, None)
+    ids = await _ids(asker, prompt, adapter, opening)
+    tokens = texts_of(await asker.bytes_of(ids))
+    text = prompt if isinstance(prompt, str) else "".join(tokens)
     if top is None:
         return _Echo(text, None)
-    ids = await _ids(asker, prompt, adapter, opening)
-    scored = await _score(asker, ids, top, adapter)
-    if isinstance(prompt, str) and not text.startswith(scored[0]["token"].lstrip()):
-        scored[0]["token"] = ""  # the token that begins all texts stands in none
-    return _Echo(text, {"content": scored})
+    return _Echo(text, {"content": await _score(asker, ids, _within(text, tokens), top, adapter)})
 
 
-async def _score(asker: Asker, ids: list[int], top: int, adapter: Adapter | None) -> list[Wire]:
-    """Log-probabilities of given tokens; the first has none. Engines tell how likely they thought what they said before
-    any bias, so they are made to say each token by a bias. The prompt so far is in their cache: a token costs one step.
+def _within(text: str, tokens: list[str]) -> list[str]:
+    """The tokens' texts without what stands before the text: the token that begins all texts, and a first space."""
+    joined = "".join(tokens)
+    before = len(joined) - len(text) if joined.endswith(text) else 0
+    shown: list[str] = []
+    for token in tokens:
+        shown.append(token[before:])
+        before = max(0, before - len(token))
+    return shown
+
+
+async def _score(asker: Asker, ids: list[int], tokens: list[str], top: int, adapter: Adapter | None) -> list[Wire]:
+    """Log-probabilities of given tokens. The first has none, nor one that ends inside a character: engines tell none.
+
+    Engines tell how likely they thought what they said before any bias, so they are made to say each token by a bias.
+    The prompt so far is in their cache: a token costs one step.
     """
-    scored: list[Wire] = [{"token": await asker.text_of(ids[:1], adapter), "logprob": None, "top_logprobs": []}]
+    scored: list[Wire] = [{"token": tokens[0], "logprob": None, "top_logprobs": []}]
     for at in range(1, len(ids)):
         body: JsonObject = {
             "prompt": list(ids[:at]),
@@ -149,7 +163,8 @@ async def _score(asker: Asker, ids: list[int], top: int, adapter: Adapter | None
             "logprobs": max(1, top),
         }
         [choice], _ = await asker.ask([Question(body)], adapter)
-        scored += choice["logprobs"]["content"]
+        told = (choice["logprobs"] or {"content": []})["content"] or [{"logprob": None, "top_logprobs": []}]
+        scored.append({**told[0], "token": tokens[at]})
     return scored
 
 

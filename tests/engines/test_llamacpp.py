@@ -263,6 +263,24 @@ def test_a_prompt_longer_than_the_context_is_refused_in_openais_words(engine, ru
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
 
 
+def test_tokens_that_are_none_of_the_models_are_refused(engine, run):
+    async def story(stream, **more):
+        body = {"prompt": [999_999], "max_tokens": 2, **more}
+        if not stream:
+            return await engine.answer("completions", body, None)
+        async with aclosing(engine.stream("completions", body, None)) as chunks:
+            return [chunk async for chunk in chunks]
+
+    for stream in (False, True):
+        for more in ({}, {"n": 2}, {"echo": True}):
+            with pytest.raises(InvalidRequest, match="tokens that this model does not know") as refused:
+                run(story(stream, **more))
+            assert refused.value.param == "prompt"
+    with pytest.raises(InvalidRequest) as refused:
+        run(engine.answer("embeddings", {"input": [999_999]}, None))
+    assert refused.value.param == "input"
+
+
 def test_a_stream_says_what_an_answer_says(engine, run):
     async def story():
         whole = await engine.answer("chat/completions", HELLO, None)
@@ -363,6 +381,23 @@ def test_echo_in_a_stream(engine, run, base):
     assert "".join(piece["text"] for piece in pieces) == whole["text"]
     offsets = [o for piece in pieces if piece["logprobs"] for o in piece["logprobs"]["text_offset"]]
     assert offsets == whole["logprobs"]["text_offset"]
+
+
+def test_an_echo_tells_of_every_token(engine, run, base):
+    """The tiny base's tokens are bytes; of a character's, llama.cpp tells no log-probability but the last one's."""
+    text = "a日b<|im_end|>c"
+    ids = ids_of(base, text)
+    body = {"echo": True, "logprobs": 0, "max_tokens": 0}
+    [choice] = run(engine.answer("completions", {**body, "prompt": text}, None))["choices"]
+    assert run(engine.answer("completions", {**body, "prompt": ids}, None))["choices"] == [choice]
+    told = choice["logprobs"]
+    assert choice["text"] == text
+    assert told["tokens"] == ["a", "", "", "日", "b", "<|im_end|>", "c"]
+    assert told["text_offset"] == [0, 1, 1, 1, 2, 3, 13]
+    assert [logprob is None for logprob in told["token_logprobs"]] == [True, True, False, False, False, False, False]
+    expected = reference_logprobs(base, ids)
+    found = zip(told["token_logprobs"][1:], expected, strict=True)
+    assert max(abs(logprob - true) for logprob, true in found if logprob is not None) < TOLERANCE
 
 
 def test_embeddings_are_unit_vectors(engine, run):
