@@ -67,14 +67,14 @@ async def chunks(
             echoed = await _echo(asker, prompt, top, adapter, opening)
             for index in range(number * wanted, (number + 1) * wanted):
                 logprobs = bodies.text_logprobs(echoed.scored, 0, top) if top is not None else None
-                offsets[index] = len(echoed.text)
+                offsets[index] = _length(echoed.scored)
                 yield _chunk(index, echoed.text, logprobs, None)
     used: dict[int, Wire] = {}  # by the choice, for they end in any order
     async with aclosing(asker.stream(questions, adapter)) as pieces:
         async for choice, usage in pieces:
             index, offset = choice["index"], offsets.get(choice["index"], 0)
             logprobs = bodies.text_logprobs(choice["logprobs"], offset, top) if top is not None else None
-            offsets[index] = offset + len(choice["text"])
+            offsets[index] = offset + _length(choice["logprobs"])  # text may be held back whose tokens are told
             yield _chunk(index, choice["text"], logprobs, choice["finish_reason"])
             if usage:
                 used[index] = usage
@@ -102,6 +102,11 @@ async def _ids(asker: Asker, prompt: Prompt, adapter: Adapter | None, opening: s
 
 def _chunk(index: int, text: str, logprobs: Json, reason: Json) -> JsonObject:
     return {"choices": [{"text": text, "index": index, "logprobs": logprobs, "finish_reason": reason}]}
+
+
+def _length(told: Wire | None) -> int:
+    """How many characters the tokens are that were told of."""
+    return sum(len(token["token"]) for token in told["content"]) if told else 0
 
 
 def _counts(body: JsonObject) -> tuple[int, int]:
