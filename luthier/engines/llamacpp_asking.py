@@ -12,6 +12,7 @@ from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.engines.asking import Question, Wire
 from luthier.engines.base import Adapter
+from luthier.engines.held_tokens import HeldTokens
 from luthier.engines.http_api import Unreachable
 from luthier.engines.llamacpp_fleet import Fleet
 from luthier.engines.merging import all_of, merged
@@ -31,11 +32,12 @@ class FleetAsker:
 
     async def ask(self, questions: Sequence[Question], adapter: Adapter | None) -> tuple[list[Wire], list[Wire]]:
         """All choices, by their numbers, and the usage of each choice or, where `count` is 1, of its question."""
-        if all(question.count == 1 for question in questions):
+        if all(question.count == 1 and not _holds(question) for question in questions):
             answers = await all_of([self.post(COMPLETIONS, question.body, adapter) for question in questions])
             choices = [{**answer["choices"][0], "index": q.first} for q, answer in zip(questions, answers, strict=True)]
             return choices, [answer["usage"] for answer in answers]
-        # Of several choices llama.cpp counts the tokens of the first alone; in a stream it counts each.
+        # Of several choices llama.cpp counts the tokens of the first alone; in a stream it counts each. Of a whole
+        # answer it leaves out as many tokens as it makes of the stop text, however many that was said with.
         gathered: dict[int, Wire] = {}
         used: list[Wire] = []
         async with aclosing(self.stream(questions, adapter)) as stream:
@@ -55,10 +57,14 @@ class FleetAsker:
     ) -> AsyncGenerator[tuple[Wire, Wire | None], None]:
         """Pieces of choices, each with its choice's usage when it is the last."""
         parts = self._split(questions)
+        words = await self._words() if any(map(_holds, questions)) else None
+        held: dict[int, HeldTokens] = {}
         async with aclosing(merged([self._events(part, adapter) for part in parts])) as events:
             async for number, event in events:
                 choice = event["choices"][0]
                 choice["index"] += parts[number].first
+                if words is not None:
+                    choice = held.setdefault(choice["index"], HeldTokens(words)).told(choice)
                 yield choice, event.get("usage")
 
     def _split(self, questions: Sequence[Question]) -> list[Question]:
@@ -117,6 +123,11 @@ class FleetAsker:
             ):
                 async for event in events:
                     yield event
+
+
+def _holds(question: Question) -> bool:
+    """Whether tokens are told of that a stop text may hold back."""
+    return "stop" in question.body and "logprobs" in question.body
 
 
 @contextmanager

@@ -39,6 +39,10 @@ class Vocabulary:
         except KeyError as error:
             raise unknown_tokens("prompt") from error
 
+    def get(self, token_id: int) -> bytes:
+        """A token's own bytes; none of one that there is not, such as a place left empty."""
+        return self._bytes.get(token_id, b"")
+
     def is_special(self, token_id: int) -> bool:
         """Whether it is a mark and no text, such as the one that ends an answer."""
         return token_id in self._special

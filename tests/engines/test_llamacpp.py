@@ -337,6 +337,49 @@ def test_usage_counts_each_prompt_once_in_whatever_order_choices_end(run):
     assert usage["prompt_tokens_details"] == {"cached_tokens": 0}
 
 
+def test_offsets_in_a_stream_count_what_was_told_of(run):
+    class Asked:
+        async def stream(self, _questions, _adapter):
+            used = {"prompt_tokens": 1, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0}}
+            for token, text, reason in (("Hel", "", None), ("lo", "Hello", None), ("!", "!", "stop")):
+                content = [{"token": token, "logprob": -1.0, "bytes": list(token.encode()), "top_logprobs": []}]
+                choice = {"index": 0, "text": text, "logprobs": {"content": content}, "finish_reason": reason}
+                yield choice, used if reason else None
+
+    async def story():
+        async with aclosing(texts.chunks(Asked(), {"prompt": "x", "logprobs": 0}, None, "<|endoftext|>")) as chunks:
+            return [chunk["choices"][0]["logprobs"]["text_offset"] async for chunk in chunks if chunk["choices"]]
+
+    assert run(story()) == [[0], [3], [5]]
+
+
+def test_a_stop_text_hides_no_token(engine, run, base):
+    """llama.cpp tells of tokens under the text that it sends just then."""
+    letters = {str(token): 50 for token in ids_of(base, "abcdefgh")}
+    body = {"prompt": TEXT, "max_tokens": 12, "temperature": 0, "logprobs": 1, "logit_bias": letters}
+
+    async def told(**more):
+        whole = await engine.answer("completions", {**body, **more}, None)
+        async with aclosing(engine.stream("completions", {**body, **more}, None)) as chunks:
+            pieces = [c["choices"][0] async for c in chunks if c["choices"]]
+        [choice] = whole["choices"]
+        assert "".join(piece["text"] for piece in pieces) == choice["text"]
+        streamed = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
+        for name in ("tokens", "token_logprobs", "text_offset"):
+            assert [one for logprobs in streamed for one in logprobs[name]] == choice["logprobs"][name]
+        assert choice["logprobs"]["tokens"] == list(choice["text"])
+        assert choice["logprobs"]["text_offset"] == list(range(len(choice["text"])))
+        return choice
+
+    free = run(told())
+    text, logprobs = free["text"], free["logprobs"]["token_logprobs"]
+    for stop in (text[2:4] + "?", text[9:] + "?", text[:6], text[8:11]):
+        found = run(told(stop=[stop]))
+        assert found["text"] == text.partition(stop)[0]
+        changed = np.subtract(found["logprobs"]["token_logprobs"], logprobs[: len(found["text"])])
+        assert np.abs(changed).max(initial=0) < TOLERANCE
+
+
 def test_several_prompts_the_best_of_several(engine, run):
     body = {"prompt": [TEXT, [70, 71]], "n": 2, "best_of": 3, "max_tokens": 4, "logprobs": 0, "seed": 1}
     answer = run(engine.answer("completions", body, None))
