@@ -39,6 +39,6 @@ class Asker(Protocol):
         """The tokens of a prompt."""
         ...
 
-    async def text_of(self, ids: list[int], adapter: Adapter | None) -> str:
-        """The text of tokens."""
+    async def bytes_of(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each token. Errors: `InvalidRequest` for a token that there is not."""
         ...

@@ -28,6 +28,7 @@ _TYPES: Final = {
     "F16": gguf.GGMLQuantizationType.F16,
     "BF16": gguf.GGMLQuantizationType.BF16,
 }
+_COMPUTED: Final = ".rotary_emb.inv_freq"  # older transformers kept these with the weights; both sides compute them
 
 
 def write_base_gguf(hf: Path, target: Path, *, name: str) -> None:
@@ -53,6 +54,8 @@ def write_base_gguf(hf: Path, target: Path, *, name: str) -> None:
             writer.add_tensor("rope_freqs.weight", freqs)
         names = tensor_names(architecture, config["num_hidden_layers"])
         for tensor_name, tensor in tensors.items():
+            if tensor_name.endswith(_COMPUTED):
+                continue
             place = names.get_name(tensor_name, try_suffixes=(".weight", ".bias"))
             if place is None:
                 raise InvalidRequest(f"tensor {tensor_name} has no place in a {architecture} model")
@@ -116,10 +119,10 @@ def _add_rope(writer: gguf.GGUFWriter, kind: str, config: Config) -> Matrix | No
 def _as_served(tensor: Stored, place: str, architecture: str, config: Config) -> Stored:
     """A tensor in llama.cpp's layout."""
     if architecture in PERMUTED and ".attn_q." in place:
-        return tensor.like(_interleaved(tensor.f32(), config["num_attention_heads"]))
+        tensor = tensor.like(_interleaved(tensor.f32(), config["num_attention_heads"]))
     if architecture in PERMUTED and ".attn_k." in place:
         heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        return tensor.like(_interleaved(tensor.f32(), heads))
+        tensor = tensor.like(_interleaved(tensor.f32(), heads))
     if len(tensor.shape) == 1:  # norms and biases: llama.cpp wants them in float32
         values = tensor.f32() + np.float32(architecture.startswith("gemma") and place.endswith("norm.weight"))
         return Stored("F32", tensor.shape, np.ascontiguousarray(values).view(np.uint8))

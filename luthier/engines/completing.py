@@ -23,13 +23,15 @@ class Completing:
         self._template = ChatTemplate.of(base)
         self._notation = notation_of(base.template.read_text() if self._template.knows_tools else "")
         self._asker = asker
+        facts = base.read_facts()
+        self._opening = facts.bos_token or facts.eos_token
 
     async def answer(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> JsonObject:
         match endpoint:
             case "chat/completions":
                 return await self._chat(body, adapter)
             case "completions":
-                return await texts.answer(self._asker, body, adapter)
+                return await texts.answer(self._asker, body, adapter, self._opening)
             case "embeddings":
                 return await self._embed(body, adapter)
 
@@ -64,7 +66,7 @@ class Completing:
         yield {"choices": [], "usage": bodies.usage(used, 1)}
 
     def _text_chunks(self, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
-        return texts.chunks(self._asker, body, adapter)
+        return texts.chunks(self._asker, body, adapter, self._opening)
 
     def _question(self, body: JsonObject) -> tuple[bodies.Chat, Question]:
         chat = bodies.chat(body, self._template, self._notation)

@@ -39,10 +39,10 @@ class LlamaCpp(Completing):
         header = read_header(base.gguf)
         plan = plan or plan_for(header, memory_bytes())
         self._fleet = Fleet(base.gguf, header, plan)
-        super().__init__(base, FleetAsker(self._fleet))
+        super().__init__(base, FleetAsker(self._fleet, base.tokenizer))
         embedding = Plan(FEW_SLOTS, FEW_SLOTS, min(plan.context_tokens, EMBEDDED_TOKENS), 0)
         self._embedding_fleet = Fleet(base.gguf, header, embedding, embeds=True)
-        self._embedder = FleetAsker(self._embedding_fleet)
+        self._embedder = FleetAsker(self._embedding_fleet, base.tokenizer)
 
     @property
     def memory_bytes(self) -> int:

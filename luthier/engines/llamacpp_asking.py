@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
+from luthier.core.errors import InvalidRequest
 from luthier.core.json import Json, JsonObject
 from luthier.engines.asking import Question, Wire
 from luthier.engines.base import Adapter
+from luthier.engines.held_tokens import HeldTokens
 from luthier.engines.http_api import Unreachable
 from luthier.engines.llamacpp_fleet import Fleet
 from luthier.engines.merging import all_of, merged
+from luthier.engines.vocabulary import Vocabulary, unknown_tokens
 
 COMPLETIONS: Final = "/v1/completions"
+_UNKNOWN_TOKENS: Final = "Prompt contains invalid tokens"  # llama.cpp's words
 
 
 class FleetAsker:
     """An `Asker` of the fleet. A server that takes no request is replaced, and the request sent once more."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, tokenizer: Path) -> None:
         self._fleet = fleet
+        self._tokenizer = tokenizer
+        self._vocabulary: Vocabulary | None = None
 
     async def ask(self, questions: Sequence[Question], adapter: Adapter | None) -> tuple[list[Wire], list[Wire]]:
         """All choices, by their numbers, and the usage of each choice or, where `count` is 1, of its question."""
-        if all(question.count == 1 for question in questions):
+        if all(question.count == 1 and not _holds(question) for question in questions):
             answers = await all_of([self.post(COMPLETIONS, question.body, adapter) for question in questions])
             choices = [{**answer["choices"][0], "index": q.first} for q, answer in zip(questions, answers, strict=True)]
             return choices, [answer["usage"] for answer in answers]
-        # Of several choices llama.cpp counts the tokens of the first alone; in a stream it counts each.
+        # Of several choices llama.cpp counts the tokens of the first alone; in a stream it counts each. Of a whole
+        # answer it leaves out as many tokens as it makes of the stop text, however many that was said with.
         gathered: dict[int, Wire] = {}
         used: list[Wire] = []
         async with aclosing(self.stream(questions, adapter)) as stream:
@@ -48,10 +57,14 @@ class FleetAsker:
     ) -> AsyncGenerator[tuple[Wire, Wire | None], None]:
         """Pieces of choices, each with its choice's usage when it is the last."""
         parts = self._split(questions)
+        words = await self._words() if any(map(_holds, questions)) else None
+        held: dict[int, HeldTokens] = {}
         async with aclosing(merged([self._events(part, adapter) for part in parts])) as events:
             async for number, event in events:
                 choice = event["choices"][0]
                 choice["index"] += parts[number].first
+                if words is not None:
+                    choice = held.setdefault(choice["index"], HeldTokens(words)).told(choice)
                 yield choice, event.get("usage")
 
     def _split(self, questions: Sequence[Question]) -> list[Question]:
@@ -68,13 +81,14 @@ class FleetAsker:
 
     async def post(self, path: str, body: JsonObject, adapter: Adapter | None) -> Wire:
         """The answer of an endpoint."""
-        async with self._fleet.place(adapter) as place:
-            try:
+        with _refused(body):
+            async with self._fleet.place(adapter) as place:
+                try:
+                    return await place.api.post(path, {**body, "lora": place.lora})
+                except Unreachable:
+                    self._fleet.report_lost(place)
+            async with self._fleet.place(adapter) as place:
                 return await place.api.post(path, {**body, "lora": place.lora})
-            except Unreachable:
-                self._fleet.report_lost(place)
-        async with self._fleet.place(adapter) as place:
-            return await place.api.post(path, {**body, "lora": place.lora})
 
     async def ids_of(self, text: str, adapter: Adapter | None) -> list[int]:
         """The tokens that llama.cpp makes of a prompt."""
@@ -82,23 +96,46 @@ class FleetAsker:
         ids: Any = answer["tokens"]
         return list(ids)
 
-    async def text_of(self, ids: list[int], adapter: Adapter | None) -> str:
-        """The text of tokens."""
-        return str((await self.post("/detokenize", {"tokens": list(ids)}, adapter))["content"])
+    async def bytes_of(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each token."""
+        return (await self._words()).bytes_of(ids)
+
+    async def _words(self) -> Vocabulary:
+        """Read when it is first asked for: most questions need none."""
+        if self._vocabulary is None:
+            self._vocabulary = await asyncio.to_thread(Vocabulary, self._tokenizer)
+        return self._vocabulary
 
     async def _events(self, question: Question, adapter: Adapter | None) -> AsyncGenerator[Wire, None]:
         asked: dict[str, Json] = {**question.body, "n": question.count, "stream": True}
-        async with self._fleet.place(adapter, question.count) as place:
-            try:
-                async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
-                    async for event in events:
-                        yield event
-                return
-            except Unreachable:
-                self._fleet.report_lost(place)
-        async with (
-            self._fleet.place(adapter, question.count) as place,
-            aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events,
-        ):
-            async for event in events:
-                yield event
+        with _refused(question.body):
+            async with self._fleet.place(adapter, question.count) as place:
+                try:
+                    async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
+                        async for event in events:
+                            yield event
+                    return
+                except Unreachable:
+                    self._fleet.report_lost(place)
+            async with (
+                self._fleet.place(adapter, question.count) as place,
+                aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events,
+            ):
+                async for event in events:
+                    yield event
+
+
+def _holds(question: Question) -> bool:
+    """Whether tokens are told of that a stop text may hold back."""
+    return "stop" in question.body and "logprobs" in question.body
+
+
+@contextmanager
+def _refused(body: JsonObject) -> Iterator[None]:
+    """llama.cpp does not say where the tokens stand that it does not know."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.message == _UNKNOWN_TOKENS:
+            raise unknown_tokens("prompt" if "prompt" in body else "input") from error
+        raise

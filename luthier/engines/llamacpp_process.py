@@ -66,5 +66,7 @@ async def _first_line(child: Child, spec: ServerSpec) -> str | None:
     """The child's address; None when it ended instead."""
     with suppress(ConnectionError):  # it ended before it read
         await child.tell(json.dumps(asdict(spec)))
-    line = await child.line()
-    return str(json.loads(line)["address"]) if line else None
+    while line := await child.line():
+        with suppress(ValueError):  # a line of another's, such as a debugger's when it ends itself
+            return str(json.loads(line)["address"])
+    return None

@@ -10,14 +10,15 @@ from luthier.core.json import Json, JsonObject
 from luthier.engines import bodies
 from luthier.engines.asking import Asker, Question, Wire
 from luthier.engines.base import Adapter
+from luthier.engines.vocabulary import texts_of
 
 CERTAIN: Final = 1e4  # added to a logit: no other token is ever so likely
 
 Prompt = str | list[int]
 
 
-async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None) -> JsonObject:
-    """The whole answer."""
+async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None, opening: str) -> JsonObject:
+    """The whole answer. `opening` is the token that a prompt without tokens goes on from: a model needs one."""
     prompts = prompts_of(body["prompt"])
     wanted, tried = _counts(body)
     top = body.get("logprobs")
@@ -27,15 +28,15 @@ async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Jso
     choices: list[JsonObject] = []
     used: list[Wire] = []
     for number, prompt in enumerate(prompts):
-        echoed = await _echo(asker, prompt, top, adapter) if body.get("echo") else _Echo("", None)
+        echoed = await _echo(asker, prompt, top, adapter, opening) if body.get("echo") else _Echo("", None)
         if generates:
-            question = Question(bodies.text(asked, _wire(prompt)), tried)
+            question = Question(bodies.text(asked, await _wire(asker, prompt, adapter, opening)), tried)
             found, usages = await asker.ask([question], adapter)
             used += usages
             found = sorted(found, key=_mean_logprob, reverse=True)[:wanted] if tried > wanted else found
         else:
             found = [{"text": "", "logprobs": None, "finish_reason": "length"}] * wanted
-            used.append(await _unused(asker, prompt, adapter))
+            used.append(_unused(await _ids(asker, prompt, adapter, opening)))
         for place, choice in enumerate(found):
             logprobs = _with_echo(echoed, choice, top) if top is not None else None
             choices.append(
@@ -49,8 +50,10 @@ async def answer(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Jso
     return {"choices": list(choices), "usage": bodies.usage(used, len(prompts))}
 
 
-async def chunks(asker: Asker, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
-    """The answer's chunks, usage last."""
+async def chunks(
+    asker: Asker, body: JsonObject, adapter: Adapter | None, opening: str
+) -> AsyncGenerator[JsonObject, None]:
+    """The answer's chunks, usage last. `opening` as in `answer`."""
     prompts = prompts_of(body["prompt"])
     wanted, _ = _counts(body)
     top = body.get("logprobs")
@@ -58,19 +61,20 @@ async def chunks(asker: Asker, body: JsonObject, adapter: Adapter | None) -> Asy
     offsets: dict[int, int] = {}
     questions: list[Question] = []
     for number, prompt in enumerate(prompts):
-        questions.append(Question(bodies.text(body, _wire(prompt)), wanted, number * wanted))
+        asked = await _wire(asker, prompt, adapter, opening)
+        questions.append(Question(bodies.text(body, asked), wanted, number * wanted))
         if body.get("echo"):
-            echoed = await _echo(asker, prompt, top, adapter)
+            echoed = await _echo(asker, prompt, top, adapter, opening)
             for index in range(number * wanted, (number + 1) * wanted):
                 logprobs = bodies.text_logprobs(echoed.scored, 0, top) if top is not None else None
-                offsets[index] = len(echoed.text)
+                offsets[index] = _length(echoed.scored)
                 yield _chunk(index, echoed.text, logprobs, None)
     used: dict[int, Wire] = {}  # by the choice, for they end in any order
     async with aclosing(asker.stream(questions, adapter)) as pieces:
         async for choice, usage in pieces:
             index, offset = choice["index"], offsets.get(choice["index"], 0)
             logprobs = bodies.text_logprobs(choice["logprobs"], offset, top) if top is not None else None
-            offsets[index] = offset + len(choice["text"])
+            offsets[index] = offset + _length(choice["logprobs"])  # text may be held back whose tokens are told
             yield _chunk(index, choice["text"], logprobs, choice["finish_reason"])
             if usage:
                 used[index] = usage
@@ -85,12 +89,24 @@ def prompts_of(prompt: Json) -> list[Prompt]:
     return [given] if given and isinstance(given[0], int) else given
 
 
-def _wire(prompt: Prompt) -> Json:
-    return prompt if isinstance(prompt, str) else list(prompt)
+async def _wire(asker: Asker, prompt: Prompt, adapter: Adapter | None, opening: str) -> Json:
+    """The prompt as it is sent. Of an empty text llama.cpp makes no choices, and of several it never says so."""
+    return prompt if prompt and isinstance(prompt, str) else list(await _ids(asker, prompt, adapter, opening))
+
+
+async def _ids(asker: Asker, prompt: Prompt, adapter: Adapter | None, opening: str) -> list[int]:
+    if not isinstance(prompt, str):
+        return prompt
+    return await asker.ids_of(prompt, adapter) or await asker.ids_of(opening, adapter)
 
 
 def _chunk(index: int, text: str, logprobs: Json, reason: Json) -> JsonObject:
     return {"choices": [{"text": text, "index": index, "logprobs": logprobs, "finish_reason": reason}]}
+
+
+def _length(told: Wire | None) -> int:
+    """How many characters the tokens are that were told of."""
+    return sum(len(token["token"]) for token in told["content"]) if told else 0
 
 
 def _counts(body: JsonObject) -> tuple[int, int]:
@@ -114,22 +130,35 @@ class _Echo:
         self.scored = scored
 
 
-async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter | None) -> _Echo:
-    text = prompt if isinstance(prompt, str) else await asker.text_of(prompt, adapter)
+async def _echo(asker: Asker, prompt: Prompt, top: int | None, adapter: Adapter | None, opening: str) -> _Echo:
+    if isinstance(prompt, str) and top is None:
+        return _Echo(prompt, None)
+    ids = await _ids(asker, prompt, adapter, opening)
+    tokens = texts_of(await asker.bytes_of(ids))
+    text = prompt if isinstance(prompt, str) else "".join(tokens)
     if top is None:
         return _Echo(text, None)
-    ids = await asker.ids_of(prompt, adapter) if isinstance(prompt, str) else prompt
-    scored = await _score(asker, ids, top, adapter)
-    if isinstance(prompt, str) and not text.startswith(scored[0]["token"].lstrip()):
-        scored[0]["token"] = ""  # the token that begins all texts stands in none
-    return _Echo(text, {"content": scored})
+    return _Echo(text, {"content": await _score(asker, ids, _within(text, tokens), top, adapter)})
 
 
-async def _score(asker: Asker, ids: list[int], top: int, adapter: Adapter | None) -> list[Wire]:
-    """Log-probabilities of given tokens; the first has none. Engines tell how likely they thought what they said before
-    any bias, so they are made to say each token by a bias. The prompt so far is in their cache: a token costs one step.
+def _within(text: str, tokens: list[str]) -> list[str]:
+    """The tokens' texts without what stands before the text: the token that begins all texts, and a first space."""
+    joined = "".join(tokens)
+    before = len(joined) - len(text) if joined.endswith(text) else 0
+    shown: list[str] = []
+    for token in tokens:
+        shown.append(token[before:])
+        before = max(0, before - len(token))
+    return shown
+
+
+async def _score(asker: Asker, ids: list[int], tokens: list[str], top: int, adapter: Adapter | None) -> list[Wire]:
+    """Log-probabilities of given tokens. The first has none, nor one that ends inside a character: engines tell none.
+
+    Engines tell how likely they thought what they said before any bias, so they are made to say each token by a bias.
+    The prompt so far is in their cache: a token costs one step.
     """
-    scored: list[Wire] = [{"token": await asker.text_of(ids[:1], adapter), "logprob": None, "top_logprobs": []}]
+    scored: list[Wire] = [{"token": tokens[0], "logprob": None, "top_logprobs": []}]
     for at in range(1, len(ids)):
         body: JsonObject = {
             "prompt": list(ids[:at]),
@@ -139,7 +168,8 @@ async def _score(asker: Asker, ids: list[int], top: int, adapter: Adapter | None
             "logprobs": max(1, top),
         }
         [choice], _ = await asker.ask([Question(body)], adapter)
-        scored += choice["logprobs"]["content"]
+        told = (choice["logprobs"] or {"content": []})["content"] or [{"logprob": None, "top_logprobs": []}]
+        scored.append({**told[0], "token": tokens[at]})
     return scored
 
 
@@ -149,6 +179,5 @@ def _with_echo(echoed: _Echo, choice: Wire, top: int) -> JsonObject | None:
     return bodies.text_logprobs({"content": [*before, *said]}, 0, top)
 
 
-async def _unused(asker: Asker, prompt: Prompt, adapter: Adapter | None) -> Wire:
-    ids = await asker.ids_of(prompt, adapter) if isinstance(prompt, str) else prompt
+def _unused(ids: list[int]) -> Wire:
     return {"prompt_tokens": len(ids), "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}

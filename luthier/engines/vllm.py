@@ -6,6 +6,7 @@ vLLM gets the token ids that the trainer's tokenizer makes of the trainer's temp
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from luthier.engines.completing import Completing
 from luthier.engines.http_api import ContextExceeded
 from luthier.engines.merging import all_of, merged
 from luthier.engines.vllm_server import Own, Remote, Serving
+from luthier.engines.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -49,6 +51,8 @@ class VllmAsker:
         facts = base.read_facts()
         self._server = server
         self._adapters = adapters
+        self._file = base.tokenizer
+        self._vocabulary: Vocabulary | None = None
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(base.tokenizer))
         self._bos = self._ids_of_tokens([facts.bos_token] if facts.adds_bos and facts.bos_token else [])
         self._stops = self._ids_of_tokens([facts.eos_token, *facts.stop_tokens])
@@ -79,8 +83,10 @@ class VllmAsker:
     async def ids_of(self, text: str, adapter: Adapter | None) -> list[int]:
         return self._encoded(text)
 
-    async def text_of(self, ids: list[int], adapter: Adapter | None) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+    async def bytes_of(self, ids: Sequence[int]) -> list[bytes]:
+        if self._vocabulary is None:
+            self._vocabulary = await asyncio.to_thread(Vocabulary, self._file)
+        return self._vocabulary.bytes_of(ids)
 
     async def _pieces(
         self, question: Question, adapter: Adapter | None, serving: Serving

@@ -141,6 +141,7 @@ def test_content_in_parts(client):
         ({"temperature": 3}, "decimal_above_max_value", "temperature"),
         ({"temperature": "hot"}, "invalid_type", "temperature"),
         ({"n": 129}, "integer_above_max_value", "n"),
+        ({"max_completion_tokens": 2**31}, "integer_above_max_value", "max_completion_tokens"),
         ({"top_logprobs": 2}, "invalid_value", "top_logprobs"),
         ({"stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
         ({"tool_choice": "auto"}, "invalid_value", "tool_choice"),

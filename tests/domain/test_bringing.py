@@ -3,11 +3,13 @@
 import asyncio
 import json
 
+import numpy as np
 import pytest
 from gguf import GGUFWriter, RopeScalingType
 
 from luthier.core.bases import BaseSource
 from luthier.core.errors import InvalidRequest
+from luthier.data.tensors import Stored, read_tensors, write_tensors
 from luthier.domain import bases, bringing
 from luthier.domain.bases import Bases, quiet
 from luthier.domain.bringing import bring
@@ -45,6 +47,24 @@ def test_a_family_is_brought_trained_and_served(tmp_path, monkeypatch, family):
     certificate = held(folder, trained(tmp_path / "run", folder))
     assert certificate.largest_difference < 5 * TOLERANCE
     assert certificate.differed == certificate.replies == 3
+
+
+def test_biases_of_attention_in_16_bits_are_served(tmp_path, monkeypatch):
+    """llama.cpp ends itself where a vector is not in float32."""
+    _, _, base = bring_family(tmp_path, "smollm", monkeypatch, attention_bias=True, dtype="bfloat16")
+    assert base.largest_difference < 5 * TOLERANCE
+
+
+def test_frequencies_among_the_weights_of_older_models_are_left_out(tmp_path):
+    hf = make_hf(tmp_path / "hf", "llama 2")
+    write_base_gguf(hf, tmp_path / "new.gguf", name="mine")
+    kept = read_tensors(hf)
+    frequencies = Stored.of("F32", np.ones(4, np.float32))
+    kept |= {f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": frequencies for layer in range(2)}
+    write_tensors(tmp_path / "old.safetensors", kept)
+    (tmp_path / "old.safetensors").replace(hf / "model.safetensors")
+    write_base_gguf(hf, tmp_path / "old.gguf", name="mine")
+    assert (tmp_path / "old.gguf").read_bytes() == (tmp_path / "new.gguf").read_bytes()
 
 
 def bring_gguf(path, family, monkeypatch):

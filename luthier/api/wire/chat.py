@@ -16,9 +16,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Label = Annotated[str, Field(max_length=1024)]
 Stop = Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
 LogitBias = dict[
-    Annotated[str, StringConstraints(pattern=r"^\d+$")],
+    Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")],  # engines count tokens in 32 bits
     Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)],
 ]
+Limit = Annotated[int, Field(ge=1, lt=2**31)]  # in tokens
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -141,8 +142,8 @@ class CreateChat(Sampling):
     messages: Annotated[list[Message], Field(min_length=1)]
     metadata: Metadata | None = None
     store: bool | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Limit | None = None
+    max_tokens: Limit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None

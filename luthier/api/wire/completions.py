@@ -11,7 +11,7 @@ from luthier.api.wire.chat import Label, Sampling
 from luthier.core.errors import InvalidRequest
 from luthier.core.json import JsonObject
 
-Token = Annotated[int, Field(ge=0)]
+Token = Annotated[int, Field(ge=0, lt=2**31)]  # more would be another token to the engine
 Tokens = Annotated[list[Token], Field(min_length=1)]
 Texts = Annotated[list[str], Field(min_length=1, max_length=2048)]
 Prompt = str | Tokens | Texts | Annotated[list[Tokens], Field(min_length=1, max_length=2048)]
@@ -29,7 +29,7 @@ class CreateCompletion(Sampling):
 
     prompt: Prompt | None
     suffix: Annotated[str | None, Unsupported(why="it needs a model that fills in the middle, not a chat model")] = None
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=0, le=20)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
