@@ -53,8 +53,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
     spec = run.read_spec()
     base = BaseFolder(Path(spec.base_dir))
     rows = Rows(base, spec.context_tokens, date.fromisoformat(spec.today) if spec.today else date.today())
-    data = _training_data(run, spec, base, rows)
-    validation = _validation_data(run, spec, rows)
+    data = _training_data(run, base, rows)
+    validation = _validation_data(run, base, rows)
     objective = OBJECTIVES[spec.method](spec.hyperparameters)
     size = spec.hyperparameters.batch_size
     steps_per_epoch = math.ceil(len(data) / size)
@@ -180,15 +180,22 @@ def _quote(
     }
 
 
-def _training_data(run: RunFolder, spec: RunSpec, base: BaseFolder, rows: Rows) -> Dataset:
-    file = DataFile(run.training)
-    if not run.receipt.exists():
-        check(file, base, spec.method, spec.context_tokens, today=rows.today, receipt=run.receipt)
-    return Dataset(file, rows, spec.method, read_kept(run.receipt))
+def _data(file: DataFile, receipt: Path, run: RunFolder, base: BaseFolder, rows: Rows) -> Dataset:
+    """The lines of a file that have something to learn, as its receipt says, which is written where there is none."""
+    spec = run.read_spec()
+    if not receipt.exists():
+        check(file, base, spec.method, spec.context_tokens, today=rows.today, receipt=receipt)
+    return Dataset(file, rows, spec.method, read_kept(receipt))
 
 
-def _validation_data(run: RunFolder, spec: RunSpec, rows: Rows) -> Dataset | None:
-    return Dataset(DataFile(run.validation, "validation"), rows, spec.method) if run.validation.exists() else None
+def _training_data(run: RunFolder, base: BaseFolder, rows: Rows) -> Dataset:
+    return _data(DataFile(run.training), run.receipt, run, base, rows)
+
+
+def _validation_data(run: RunFolder, base: BaseFolder, rows: Rows) -> Dataset | None:
+    if not run.validation.exists():
+        return None
+    return _data(DataFile(run.validation, "validation"), run.validation_receipt, run, base, rows)
 
 
 def _validate(policy: Policy, objective: Objective, data: Dataset, step: int, size: int, *, whole: bool) -> JsonObject:

@@ -66,13 +66,15 @@ def _heaviest(epochs: Iterable[Batches], tokens: npt.NDArray[np.int32]) -> Numbe
 
 
 def row_seconds(policy: Policy, samples: Sequence[Sample]) -> float:
-    """Seconds that a row takes by itself, as those that the model is checked by."""
+    """Seconds that a row takes by itself, as those that the model is checked by; 0 where there is none."""
+    if not samples:
+        return 0.0
     started = time.perf_counter()
     with torch.no_grad():
         for sample in samples:
             ids = sample.rows[0].ids
             policy.next_tokens(ids, max(1, len(ids) - TOKENS))
-    return (time.perf_counter() - started) / max(1, len(samples))
+    return (time.perf_counter() - started) / len(samples)
 
 
 def validation_seconds(policy: Policy, objective: Objective, samples: Sequence[Sample], count: int) -> float:

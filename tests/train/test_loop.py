@@ -162,6 +162,15 @@ def test_the_probe_is_of_rows_that_were_held_out(tmp_path, base):
     assert asked == ["held out 0", "held out 1"]
 
 
+def test_the_probe_and_its_quote_are_of_rows_with_something_to_learn(tmp_path, base):
+    user = {"role": "user", "content": "q"}
+    masked = json.dumps({"messages": [user, {"role": "assistant", "content": "a", "weight": 0}]})
+    run = trained(tmp_path, base, CHATS, validation=[masked, chat_line("q" * 600, "a"), masked, *CHATS[:4]])
+    asked = [row["body"]["messages"][-1]["content"] for row in json.loads(run.probe.read_text())["rows"]]
+    assert asked == ["question 0", "question 1", "question 2"]
+    assert events(run, "quote")[0]["row_seconds"] > 0
+
+
 def test_a_chat_whose_last_answer_was_cut_away_is_probed_at_the_one_before(tmp_path, base):
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ansir"}]
     long = json.dumps({"messages": [*turns, {"role": "user", "content": "x" * 600}, turns[1]]})
