@@ -30,7 +30,7 @@ from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
 from luthier.train.policy import Policy, load_policy, require_memory
 from luthier.train.probe import PROBES, passes, write_probe
-from luthier.train.quote import row_seconds, steps_seconds, validation_seconds
+from luthier.train.quote import heaviest, row_seconds, steps_seconds, validation_seconds
 from luthier.train.supervised import supervised
 
 STATE_EVERY_S: Final = 5.0  # what a kill may cost
@@ -70,7 +70,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
     with Journal(run, fence, progress.step) as journal:
         budget = Budget(policy, journal)
         if halve:
-            budget.halve_ahead(progress.step + 1 if progress.step else 0)  # 0: the quote
+            most = int(data.tokens[heaviest(data, spec)].sum())
+            budget.halve_ahead(progress.step + 1 if progress.step else 0, most)  # 0: the quote
         journal.say(
             "started",
             0,
