@@ -32,6 +32,7 @@ class Budget:
         Errors: `JobFailed` when there is no memory for the fewest.
         """
         self._policy.token_budget = self._at(step, measuring)
+        multiplied = self._policy.flops
         while True:
             self._policy.most_tokens = 0
             try:
@@ -40,6 +41,7 @@ class Budget:
                 if not is_out_of_memory(error):
                     raise
             self._policy.adapter.gradient.zero_()
+            self._policy.flops = multiplied  # what was in vain is no share of the machine's use
             give_back()
             if self._policy.token_budget <= MIN_BUDGET:
                 raise JobFailed(

@@ -82,8 +82,8 @@ class Policy:
         scored = len(np.unique(trie.node_E))
         self.flops += product_flops(self._frozen, trie.tokens_computed, learn=learn)
         self.flops += product_flops(self._vocabulary_VD.numel(), scored, learn=learn)
-        # LoRA's weights have a gradient of their own: 2 FLOP more for each.
-        self.flops += self.adapter.parameters * trie.tokens_computed * (6.0 if learn else 2.0)
+        if self.adapter.on:  # LoRA's weights have a gradient of their own: 2 FLOP more for each
+            self.flops += self.adapter.parameters * trie.tokens_computed * (6.0 if learn else 2.0)
 
     def _score(self, trie: Trie) -> Scored:
         hidden_ND = self._states(trie)

@@ -7,7 +7,7 @@ from luthier.core.errors import JobFailed
 from luthier.core.run import Hyperparameters
 from luthier.train import budget, policy
 from luthier.train.device import is_out_of_memory
-from luthier.train.journal import Fence
+from luthier.train.journal import Fence, Journal
 from luthier.train.loop import train
 from tests.tiny import chat_line, make_run
 
@@ -112,12 +112,29 @@ def test_a_budget_that_no_batch_reaches_is_halved_to_half_of_what_was_tried(tmp_
 
     def fails(_, trie):
         nonlocal tries
-        tries += trie.tokens_seen > 150 and torch.is_grad_enabled()
-        return trie.tokens_seen > 150 and torch.is_grad_enabled()
+        failing = trie.tokens_seen > 150 and torch.is_grad_enabled()
+        tries += failing
+        return failing
 
     fail(fails)
     assert train(run, Fence(run, 0), never)
     assert (halvings(run), tries) == ([(0, 132)], 1)
+
+
+def test_a_try_in_vain_is_not_counted(tmp_path, base):
+    run = made(tmp_path / "run", base)
+    counted = policy.load_policy(base, run.read_spec())
+    counted.flops = 10.0
+
+    def call():
+        counted.flops += 5.0
+        if counted.token_budget > 100:
+            raise MemoryError
+        return counted.flops
+
+    with Journal(run, Fence(run, 0), 0) as journal:
+        assert budget.Budget(counted, journal).fit(call, 1) == 15.0
+    assert halvings(run) == [(1, 200), (1, 100)]
 
 
 def test_no_memory_for_measuring_either_says_what_would_help(tmp_path, base, fail):
