@@ -22,6 +22,7 @@ from typing import Final
 
 from luthier.core.bases import BUILT_IN, BaseSource
 from luthier.core.errors import InvalidRequest, NotFound, Unavailable
+from luthier.core.machine import TORCH_ENVIRONMENT
 from luthier.core.run import sync_folder, write_atomic
 from luthier.data.base_folder import BaseFacts, BaseFolder
 from luthier.data.builtin_templates import BUILT_IN as TEMPLATES
@@ -209,8 +210,8 @@ class Bases:
 def run_aside(command: list[str], told: Callable[[str], None], what: str) -> None:
     """Run a module of the trainer's in a process of its own; `told` gets its lines. Errors: `Unavailable`, its last."""
     last = ""
-    words = [sys.executable, "-m", *command]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+    words, environment = [sys.executable, "-m", *command], {**TORCH_ENVIRONMENT, **os.environ}
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
             last = line.strip() or last

@@ -74,6 +74,9 @@ def certify(job: Job, run: RunFolder, model: TunedModel, platform: Platform, por
     certificate = portal.call(compare, engine, adapter, json.loads(run.probe.read_text()), template.read_text())
     if certificate is None:
         return [NewEvent("certificate", "This engine gives no log-probabilities; the model was not compared.", "warn")]
+    if not certificate.compared:
+        words = "None of the rows to compare had anything to learn; the model was not compared with what was trained."
+        return [NewEvent("certificate", words, "warn", data=asdict(certificate))]
     weak = certificate.replies and not (certificate.differed and certificate.stopped)
     message = f"The served model answers as it was trained to: {certificate}"
     return [NewEvent("certificate", message, "warn" if weak else "info", data=asdict(certificate))]

@@ -32,13 +32,16 @@ class Budget:
         Errors: `JobFailed` when there is no memory for the fewest.
         """
         self._policy.token_budget = self._at(step, measuring)
+        multiplied = self._policy.flops
         while True:
+            self._policy.most_tokens = 0
             try:
                 return call()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             self._policy.adapter.gradient.zero_()
+            self._policy.flops = multiplied  # what was in vain is no share of the machine's use
             give_back()
             if self._policy.token_budget <= MIN_BUDGET:
                 raise JobFailed(
@@ -46,19 +49,24 @@ class Budget:
                     "Shorter examples or a smaller base model would.",
                     code="server_error",
                 )
-            self._policy.token_budget = self._halve(step, measuring, _MEMORY)
+            self._policy.token_budget = self._halve(step, measuring, self._policy.most_tokens, _MEMORY)
 
-    def halve_ahead(self, step: int) -> None:
-        """Halve it from the first step on that this trainer does, for the system killed the one before it."""
+    def halve_ahead(self, step: int, most_tokens: int) -> None:
+        """Halve it from the first step on that this trainer does, for the system killed the one before it.
+
+        `most_tokens`: of the largest batch.
+        """
         if self._at(step, measuring=False) > MIN_BUDGET:
-            self._halve(step, False, _KILLED)
+            self._halve(step, False, most_tokens, _KILLED)
 
     def _at(self, step: int, measuring: bool) -> int:
         halved = [h.token_budget for h in self._journal.halvings if (h.step, h.measuring) <= (step, measuring)]
         return min([self._policy.token_budget, *halved])
 
-    def _halve(self, step: int, measuring: bool, why: str) -> int:
-        tokens = max(MIN_BUDGET, self._at(step, measuring) // 2)
+    def _halve(self, step: int, measuring: bool, most_tokens: int, why: str) -> int:
+        """Half of what was held at once, which may be far less than the budget; of the budget where that is unknown."""
+        budget = self._at(step, measuring)
+        tokens = max(MIN_BUDGET, min(budget, most_tokens or budget) // 2)
         self._journal.halve(
             Halving(step, measuring, tokens), f"{why}; training goes on with {tokens:,} tokens at once."
         )

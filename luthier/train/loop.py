@@ -30,7 +30,7 @@ from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
 from luthier.train.policy import Policy, load_policy, require_memory
 from luthier.train.probe import PROBES, passes, write_probe
-from luthier.train.quote import row_seconds, steps_seconds, validation_seconds
+from luthier.train.quote import heaviest, row_seconds, steps_seconds, validation_seconds
 from luthier.train.supervised import supervised
 
 STATE_EVERY_S: Final = 5.0  # what a kill may cost
@@ -53,8 +53,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
     spec = run.read_spec()
     base = BaseFolder(Path(spec.base_dir))
     rows = Rows(base, spec.context_tokens, date.fromisoformat(spec.today) if spec.today else date.today())
-    data = _training_data(run, spec, base, rows)
-    validation = _validation_data(run, spec, rows)
+    data = _training_data(run, base, rows)
+    validation = _validation_data(run, base, rows)
     objective = OBJECTIVES[spec.method](spec.hyperparameters)
     size = spec.hyperparameters.batch_size
     steps_per_epoch = math.ceil(len(data) / size)
@@ -70,7 +70,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
     with Journal(run, fence, progress.step) as journal:
         budget = Budget(policy, journal)
         if halve:
-            budget.halve_ahead(progress.step + 1 if progress.step else 0)  # 0: the quote
+            most = int(data.tokens[heaviest(data, spec)].sum())
+            budget.halve_ahead(progress.step + 1 if progress.step else 0, most)  # 0: the quote
         journal.say(
             "started",
             0,
@@ -180,15 +181,22 @@ def _quote(
     }
 
 
-def _training_data(run: RunFolder, spec: RunSpec, base: BaseFolder, rows: Rows) -> Dataset:
-    file = DataFile(run.training)
-    if not run.receipt.exists():
-        check(file, base, spec.method, spec.context_tokens, today=rows.today, receipt=run.receipt)
-    return Dataset(file, rows, spec.method, read_kept(run.receipt))
+def _data(file: DataFile, receipt: Path, run: RunFolder, base: BaseFolder, rows: Rows) -> Dataset:
+    """The lines of a file that have something to learn, as its receipt says, which is written where there is none."""
+    spec = run.read_spec()
+    if not receipt.exists():
+        check(file, base, spec.method, spec.context_tokens, today=rows.today, receipt=receipt)
+    return Dataset(file, rows, spec.method, read_kept(receipt))
 
 
-def _validation_data(run: RunFolder, spec: RunSpec, rows: Rows) -> Dataset | None:
-    return Dataset(DataFile(run.validation, "validation"), rows, spec.method) if run.validation.exists() else None
+def _training_data(run: RunFolder, base: BaseFolder, rows: Rows) -> Dataset:
+    return _data(DataFile(run.training), run.receipt, run, base, rows)
+
+
+def _validation_data(run: RunFolder, base: BaseFolder, rows: Rows) -> Dataset | None:
+    if not run.validation.exists():
+        return None
+    return _data(DataFile(run.validation, "validation"), run.validation_receipt, run, base, rows)
 
 
 def _validate(policy: Policy, objective: Objective, data: Dataset, step: int, size: int, *, whole: bool) -> JsonObject:

@@ -24,7 +24,7 @@ from luthier.core.run import AdapterShape, write_atomic
 class Adapter:
     """The trained weights: `flat`, its parts `flat_a` and `flat_b`, and each layer's views `A_RI` and `B_RO` of them.
 
-    `gradient` lies as `flat` does; every view's `grad` is a view of it.
+    `on`: whether the model sees it. `gradient` lies as `flat` does; every view's `grad` is a view of it.
     """
 
     def __init__(self, model: PreTrainedModel, shape: AdapterShape, *, seed: int) -> None:
@@ -38,6 +38,7 @@ class Adapter:
         if not targets:
             raise Unavailable(f"the base model has no linear layer named {', '.join(shape.modules)}")
         self._shape = shape
+        self.on = True
         size_a = shape.rank * sum(layer.in_features for layer in targets.values())
         size_b = shape.rank * sum(layer.out_features for layer in targets.values())
         device = next(iter(targets.values())).weight.device
@@ -66,6 +67,7 @@ class Adapter:
 
     def enable(self, on: bool) -> None:
         """Switch the adapter on, or off to see the base model."""
+        self.on = on
         for layer in self.layers.values():
             layer.on = on
 

@@ -44,6 +44,7 @@ class Policy:
         self.adapter: Final = Adapter(model, spec.adapter, seed=spec.seed)
         self._frozen: Final = sum(layer.weight.numel() for layer in self.adapter.layers.values())
         self.token_budget = token_budget(model, spec)
+        self.most_tokens = 0  # of the largest trie scored, since someone set it to 0
         self.flops = 0.0  # multiplied so far with layers that are adapted and with the vocabulary, LoRA's own included
 
     @property
@@ -76,12 +77,13 @@ class Policy:
             self.adapter.enable(True)
 
     def _count(self, trie: Trie) -> None:
+        self.most_tokens = max(self.most_tokens, trie.tokens_seen)
         learn = torch.is_grad_enabled()
         scored = len(np.unique(trie.node_E))
         self.flops += product_flops(self._frozen, trie.tokens_computed, learn=learn)
         self.flops += product_flops(self._vocabulary_VD.numel(), scored, learn=learn)
-        # LoRA's weights have a gradient of their own: 2 FLOP more for each.
-        self.flops += self.adapter.parameters * trie.tokens_computed * (6.0 if learn else 2.0)
+        if self.adapter.on:  # LoRA's weights have a gradient of their own: 2 FLOP more for each
+            self.flops += self.adapter.parameters * trie.tokens_computed * (6.0 if learn else 2.0)
 
     def _score(self, trie: Trie) -> Scored:
         hidden_ND = self._states(trie)

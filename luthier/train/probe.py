@@ -40,10 +40,10 @@ def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Exampl
     modules: JsonObject = {}
     for (_, example), made in zip(examples, rows.encode(examples), strict=True):
         row = made[0]
-        if not row.trained:
+        place = _last_learnt(row)
+        if place is None:
             continue
-        answers = _answers(row)
-        start, end = answers[-1]
+        start, end = row.answers[place]
         ids = row.ids[: start + TOKENS]
         if not probes:
             modules = _by_module(policy, ids, start, rows)
@@ -51,12 +51,12 @@ def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Exampl
             base = _likeliest(policy, ids, start, rows)
         probes.append(
             {
-                "body": _body(example, len(answers)),
+                "body": _body(example, place),
                 "prompt_ids": row.ids[:start].tolist(),
                 "prompt_texts": [rows.text_of(int(i)) for i in row.ids[:start]],
                 "answer_ids": ids[start:end].tolist(),
                 "answer_tokens": end - start,
-                "end": None if row.cut else [int(row.ids[end - 1]), rows.text_of(int(row.ids[end - 1]))],
+                "end": _end(row, end, rows),
                 "trained": _likeliest(policy, ids, start, rows),
                 "base": base,
             }
@@ -66,20 +66,28 @@ def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Exampl
     write_atomic(path, json.dumps(probe).encode())
 
 
-def _body(example: Example, answers: int) -> JsonObject | None:
+def _end(row: Row, end: int, rows: Rows) -> list[Json] | None:
+    """The token that ends the answer; None where it is cut off, or none: some templates end only a chat's last one."""
+    last = int(row.ids[end - 1])
+    if row.cut or (end < len(row.ids) and rows.is_text(last)):
+        return None
+    return [last, rows.text_of(last)]
+
+
+def _body(example: Example, place: int) -> JsonObject | None:
     chat = example.preferred if isinstance(example, Preference) else example
     if isinstance(chat, Completion):
         return None
-    body: JsonObject = {"messages": list(_prompt(chat, answers))}
+    body: JsonObject = {"messages": list(_prompt(chat, place))}
     if chat.tools:
         body |= {"tools": list(chat.tools), "parallel_tool_calls": chat.parallel_tool_calls}
     return body
 
 
-def _prompt(chat: Chat, answers: int) -> tuple[JsonObject, ...]:
-    """The messages before the last that is learnt, of so many: a row that is cut may not have them all."""
-    learnt = [place for place, learnt in enumerate(chat.trained) if learnt]
-    return chat.messages[: learnt[answers - 1]]
+def _prompt(chat: Chat, place: int) -> tuple[JsonObject, ...]:
+    """The messages before the one that is learnt at a place among those."""
+    learnt = [number for number, learnt in enumerate(chat.trained) if learnt]
+    return chat.messages[: learnt[place]]
 
 
 def _likeliest(policy: Policy, ids: np.ndarray, start: int, rows: Rows) -> list[Json]:
@@ -109,8 +117,6 @@ def _kinds(policy: Policy) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in policy.adapter.layers})
 
 
-def _answers(row: Row) -> list[tuple[int, int]]:
-    """Where each run of trained tokens begins and ends."""
-    learnt = np.flatnonzero(row.weights)
-    runs = np.split(learnt, np.flatnonzero(np.diff(learnt) > 1) + 1)
-    return [(int(run[0]), int(run[-1]) + 1) for run in runs]
+def _last_learnt(row: Row) -> int | None:
+    """The last of the answers that has a token to learn: a row that is cut may not have them all."""
+    return max((place for place, (start, end) in enumerate(row.answers) if row.weights[start:end].any()), default=None)

@@ -6,16 +6,15 @@ Nothing of the run changes: gradients are dropped, the optimiser does not step, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median_low
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from luthier.core.run import RunSpec
-from luthier.train.dataset import Batches, Dataset, Numbers, Sample, batches
+from luthier.train.dataset import Dataset, Numbers, Sample, batches
 from luthier.train.objective import Objective
 from luthier.train.policy import Policy
 from luthier.train.probe import TOKENS
@@ -38,8 +37,7 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
         learn(data.read(batch))
         return time.perf_counter() - started
 
-    every = (batches(len(data), size, seed=spec.seed, epoch=epoch) for epoch in epochs)
-    measured(_heaviest(every, data.tokens))
+    measured(heaviest(data, spec))
     first = batches(len(data), size, seed=spec.seed, epoch=0)
     tokens = first.sums(data.tokens)
     by_tokens = tokens.argsort(kind="stable")
@@ -54,11 +52,12 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
     return median_low(per_token) * int(data.tokens.sum()) * len(epochs)
 
 
-def _heaviest(epochs: Iterable[Batches], tokens: npt.NDArray[np.int32]) -> Numbers:
-    """The batch with the most tokens."""
+def heaviest(data: Dataset, spec: RunSpec) -> Numbers:
+    """The batch with the most tokens of all epochs."""
     found, most = np.zeros(0, np.int64), 0
-    for order in epochs:
-        sums = order.sums(tokens)
+    for epoch in range(spec.hyperparameters.n_epochs):
+        order = batches(len(data), spec.hyperparameters.batch_size, seed=spec.seed, epoch=epoch)
+        sums = order.sums(data.tokens)
         place = int(sums.argmax())
         if sums[place] > most:
             found, most = order[place], int(sums[place])
@@ -66,13 +65,15 @@ def _heaviest(epochs: Iterable[Batches], tokens: npt.NDArray[np.int32]) -> Numbe
 
 
 def row_seconds(policy: Policy, samples: Sequence[Sample]) -> float:
-    """Seconds that a row takes by itself, as those that the model is checked by."""
+    """Seconds that a row takes by itself, as those that the model is checked by; 0 where there is none."""
+    if not samples:
+        return 0.0
     started = time.perf_counter()
     with torch.no_grad():
         for sample in samples:
             ids = sample.rows[0].ids
             policy.next_tokens(ids, max(1, len(ids) - TOKENS))
-    return (time.perf_counter() - started) / max(1, len(samples))
+    return (time.perf_counter() - started) / len(samples)
 
 
 def validation_seconds(policy: Policy, objective: Objective, samples: Sequence[Sample], count: int) -> float:

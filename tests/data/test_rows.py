@@ -1,7 +1,9 @@
 """Rows learn what the assistant says and its end of turn, nothing else, in the ids that serving would read."""
 
+import json
+
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 
 from luthier.core.errors import InvalidRequest
 from luthier.data.chats import Chat, Completion, Preference
@@ -16,6 +18,31 @@ MESSAGES = (
     {"role": "user", "content": "and?"},
     {"role": "assistant", "content": "no"},
 )
+
+
+def make_joining(path, change=None, **parts):
+    """A base whose tokenizer has tokens of line breaks and spaces together, as SmolLM2's has."""
+    base = make_base(path, **parts)
+    state = json.loads(base.tokenizer.read_text())
+    for one, other in (
+        ("\u010a", "\u010a"),
+        ("\u0120", "\u0120"),
+        ("\u010a", "\u0120\u0120"),
+        ("\u0120", "x"),
+        ("f", "o"),
+    ):
+        state["model"]["vocab"][one + other] = len(state["model"]["vocab"])
+        state["model"]["merges"].append([one, other])
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    if change is not None:
+        change(tokenizer)
+    tokenizer.save(str(base.tokenizer))
+    return base
+
+
+def ids_alone(base, text):
+    """What serving reads of a prompt."""
+    return Tokenizer.from_file(str(base.tokenizer)).encode(text, add_special_tokens=False).ids
 
 
 def texts(base, row):
@@ -54,6 +81,57 @@ def test_a_prompt_has_the_ids_that_serving_reads(tmp_path):
     assert row.ids[: len(ids)].tolist() == ids
     assert row.weights[: len(ids)].sum() == 0
     assert row.weights[len(ids)] == 1
+
+
+def trimming(tokenizer):
+    """As Llama 3's: spaces at a token's ends are left out of what it stands for."""
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+
+
+@pytest.mark.parametrize("change", [None, trimming])
+@pytest.mark.parametrize("answer", ["\n\nRome", "\nRome", "    x = 1", "   x", "Rome", " x", "\n"])
+def test_an_answer_that_would_join_with_its_prompt_is_cut_off_from_it(tmp_path, answer, change):
+    base = make_joining(tmp_path, change)
+    said = {"role": "assistant", "content": answer}
+    chat = Chat((*MESSAGES[:2], said, MESSAGES[3], said), (False, False, True, False, True))
+    [row] = one(base, chat)
+    assert texts(base, row) == [f"{answer}<|im_end|>"] * 2
+    for place, (start, end) in zip((2, 4), row.answers, strict=False):
+        prompt = ChatTemplate(CHATML).render(chat.messages[:place], add_generation_prompt=True)
+        assert row.ids[:start].tolist() == ids_alone(base, prompt)
+        assert row.ids[start:end].tolist() == ids_alone(base, f"{answer}<|im_end|>")
+    # After an answer that was cut off, serving's prompt has it joined with its own.
+    whole = ids_alone(base, ChatTemplate(CHATML).render(chat.messages))
+    assert len(row.answers) == (2 if row.ids.tolist() == whole else 1)
+    assert len(row.answers) == (2 if answer in ("Rome", " x", "\nRome") else 1)
+
+
+@pytest.mark.parametrize("change", [None, trimming])
+@pytest.mark.parametrize(
+    ("prompt", "completion"), [("fo", "o"), ("f", "oo"), ("a: ", "x"), ("a:  ", "b"), ("a\n\n", "b"), ("a\n", "\n")]
+)
+def test_a_completion_that_would_join_with_its_prompt_is_cut_off_from_it(tmp_path, prompt, completion, change):
+    base = make_joining(tmp_path, change)
+    [row] = one(base, Completion(prompt, completion))
+    [(start, end)] = row.answers
+    assert row.ids[:start].tolist() == ids_alone(base, prompt)
+    assert row.ids[start:end].tolist() == ids_alone(base, f"{completion}<|im_end|>")
+    assert row.weights.tolist() == [0.0] * start + [1.0] * (end - start)
+
+
+def prefixing(tokenizer):
+    """A space before every text's first word, as SentencePiece's tokenizers put it."""
+    tokenizer.normalizer = normalizers.Prepend(" ")
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+
+
+@pytest.mark.parametrize(("prompt", "completion"), [("f", "oo"), ("a\n", "\nb"), ("a ", "x."), ("a ", " b")])
+def test_what_is_cut_off_gets_no_space_of_its_own(tmp_path, prompt, completion):
+    base = make_joining(tmp_path, prefixing)
+    [row] = one(base, Completion(prompt, completion))
+    [(start, _)] = row.answers
+    assert row.ids[:start].tolist() == ids_alone(base, prompt)
+    assert texts(base, row) == [f"{completion}<|im_end|>"]
 
 
 def test_a_completion_learns_its_end(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from luthier.core.bases import BaseSource
 from luthier.core.errors import InvalidRequest, NotFound, Unavailable
-from luthier.domain.bases import Bases, file_sha256
+from luthier.domain.bases import Bases, file_sha256, run_aside
 from luthier.domain.fetching import fetch
 
 
@@ -118,3 +118,12 @@ def test_a_gguf_comes_from_a_hub(tmp_path, monkeypatch):
         server.shutdown()
     with pytest.raises(InvalidRequest, match="OWNER/REPO"):
         fetch(base("hf:tiny")["mine"], tmp_path, quiet)
+
+
+def test_what_runs_aside_has_torchs_environment_and_ours_goes_first(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    said = []
+    code = "import os; print(*(os.environ[name] for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')))"
+    run_aside(["timeit", "-n", "1", "-r", "1", code], said.append, "nothing")
+    assert said[0] == "passive 7"

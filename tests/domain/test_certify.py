@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,6 +154,23 @@ class Silent:
 def test_an_engine_without_log_probabilities_is_not_judged(tuned):
     folder, run = tuned
     assert asyncio.run(compare(Silent(), None, probe_of(run), folder.template.read_text())) is None
+
+
+def test_a_comparison_of_nothing_is_no_praise(tuned, tmp_path):
+    folder, run = tuned
+    bare = make_run(tmp_path / "bare", folder, CHATS)
+    bare.probe.write_text(json.dumps({**probe_of(run), "rows": [], "modules": {}}))
+
+    class Portal:
+        def call(self, function, *given):
+            found = function(*given)
+            return asyncio.run(found) if asyncio.iscoroutine(found) else found
+
+    place = SimpleNamespace(settings=SimpleNamespace(runs=tmp_path), engines=SimpleNamespace(get=lambda _: Silent()))
+    model = SimpleNamespace(id="ft:tiny", base="tiny", adapter="bare/adapter")
+    [said] = certify.certify(None, bare, model, place, Portal())
+    assert (said.level, said.data["compared"]) == ("warn", 0)
+    assert "was not compared" in said.message
 
 
 def test_calls_are_alike_whatever_their_ids():

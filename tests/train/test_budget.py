@@ -7,7 +7,7 @@ from luthier.core.errors import JobFailed
 from luthier.core.run import Hyperparameters
 from luthier.train import budget, policy
 from luthier.train.device import is_out_of_memory
-from luthier.train.journal import Fence
+from luthier.train.journal import Fence, Journal
 from luthier.train.loop import train
 from tests.tiny import chat_line, make_run
 
@@ -35,6 +35,7 @@ def fail(monkeypatch):
     def set_condition(condition):
         def score(self, trie):
             if condition(self, trie):
+                self._count(trie)
                 raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
             return whole(self, trie)
 
@@ -102,7 +103,38 @@ def test_memory_that_runs_out_while_measuring_ends_no_run(tmp_path, base, fail):
         )
     )
     assert train(run, Fence(run, 0), never)
-    assert halvings(run) == [(0, 200), (1, 100)]
+    assert halvings(run) == [(0, 198), (1, 99)]  # of six chats with 66 tokens each, then of three
+
+
+def test_a_budget_that_no_batch_reaches_is_halved_to_half_of_what_was_tried(tmp_path, base, fail, monkeypatch):
+    monkeypatch.setattr(policy, "MIN_BUDGET", 1_000_000)
+    run, tries = made(tmp_path / "run", base), 0
+
+    def fails(_, trie):
+        nonlocal tries
+        failing = trie.tokens_seen > 150 and torch.is_grad_enabled()
+        tries += failing
+        return failing
+
+    fail(fails)
+    assert train(run, Fence(run, 0), never)
+    assert (halvings(run), tries) == ([(0, 132)], 1)
+
+
+def test_a_try_in_vain_is_not_counted(tmp_path, base):
+    run = made(tmp_path / "run", base)
+    counted = policy.load_policy(base, run.read_spec())
+    counted.flops = 10.0
+
+    def call():
+        counted.flops += 5.0
+        if counted.token_budget > 100:
+            raise MemoryError
+        return counted.flops
+
+    with Journal(run, Fence(run, 0), 0) as journal:
+        assert budget.Budget(counted, journal).fit(call, 1) == 15.0
+    assert halvings(run) == [(1, 200), (1, 100)]
 
 
 def test_no_memory_for_measuring_either_says_what_would_help(tmp_path, base, fail):
@@ -128,7 +160,7 @@ def test_a_run_that_goes_on_halves_where_it_did(tmp_path, base, fail, learning):
     whole, torn = made(tmp_path / "whole", base), made(tmp_path / "torn", base)
     fail(at_three(whole, 2))
     assert train(whole, Fence(whole, 0), never)
-    assert halvings(whole) == [(3, 200), (3, 100)]
+    assert halvings(whole) == ([(3, 66), (3, 50)] if learning else [(3, 198), (3, 99)])
     fail(at_three(torn, 2))
     asked = iter([False, True])
     assert not train(torn, Fence(torn, 0), lambda: next(asked))
@@ -143,7 +175,7 @@ def test_a_run_that_goes_on_halves_where_it_did(tmp_path, base, fail, learning):
 def test_a_trainer_that_the_system_killed_goes_on_with_half(tmp_path, base):
     run = made(tmp_path / "run", base)
     assert train(run, Fence(run, 0), never, halve=True)
-    assert halvings(run) == [(0, 200)]
+    assert halvings(run) == [(0, 132)]  # of the largest batch, of four chats
     run = made(tmp_path / "other", base)
     asked = iter([False, True])
     assert not train(run, Fence(run, 0), lambda: next(asked))
@@ -151,7 +183,7 @@ def test_a_trainer_that_the_system_killed_goes_on_with_half(tmp_path, base):
         with pytest.raises(Killed):
             train(run, Fence(run, 0), killed_at(run, 5), halve=True)
     assert train(run, Fence(run, 0), never, halve=True)
-    assert halvings(run) == [(3, 200), (4, 100), (4, 50)]  # from the state on, at 3: what was done since is done again
+    assert halvings(run) == [(3, 132), (4, 66), (4, 50)]  # from the state on, at 3: what was done since is done again
 
 
 def test_a_validation_loss_that_is_not_finite_names_its_lines(tmp_path, base):

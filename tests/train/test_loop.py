@@ -2,14 +2,19 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from luthier.core.errors import JobFailed
 from luthier.core.run import Hyperparameters
+from luthier.data.base_folder import BaseFolder
+from luthier.data.builtin_templates import BUILT_IN
 from luthier.data.rows import Rows
+from luthier.data.template import ChatTemplate
 from luthier.train import budget, policy
 from luthier.train.journal import Fence
 from luthier.train.loop import train
@@ -157,12 +162,61 @@ def test_the_probe_is_of_rows_that_were_held_out(tmp_path, base):
     assert asked == ["held out 0", "held out 1"]
 
 
+def test_the_probe_and_its_quote_are_of_rows_with_something_to_learn(tmp_path, base):
+    user = {"role": "user", "content": "q"}
+    masked = json.dumps({"messages": [user, {"role": "assistant", "content": "a", "weight": 0}]})
+    run = trained(tmp_path, base, CHATS, validation=[masked, chat_line("q" * 600, "a"), masked, *CHATS[:4]])
+    asked = [row["body"]["messages"][-1]["content"] for row in json.loads(run.probe.read_text())["rows"]]
+    assert asked == ["question 0", "question 1", "question 2"]
+    assert events(run, "quote")[0]["row_seconds"] > 0
+
+
 def test_a_chat_whose_last_answer_was_cut_away_is_probed_at_the_one_before(tmp_path, base):
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ansir"}]
     long = json.dumps({"messages": [*turns, {"role": "user", "content": "x" * 600}, turns[1]]})
     run = trained(tmp_path, base, CHATS, validation=[long])
     [row] = json.loads(run.probe.read_text())["rows"]
     assert [message["content"] for message in row["body"]["messages"]] == ["q"]
+
+
+def probed_after(path, base, line, template):
+    """The row that is probed of a line, and the ids that serving reads before what it was trained to say."""
+    path.mkdir()
+    own = BaseFolder(shutil.copytree(base.path, path / "base"))
+    own.template.write_text(template)
+    run = trained(path, own, CHATS, validation=[line])
+    [row] = json.loads(run.probe.read_text())["rows"]
+    prompt = ChatTemplate.of(own).render(row["body"]["messages"], add_generation_prompt=True)
+    return row, Tokenizer.from_file(str(own.tokenizer)).encode(prompt).ids
+
+
+ANSWERS = [{"role": "assistant", "content": text} for text in ("one", "two")]
+
+
+@pytest.mark.parametrize("turns", [ANSWERS, [ANSWERS[0], {"role": "user", "content": "and?"}, ANSWERS[1]]])
+def test_answers_without_heads_are_told_apart(tmp_path, base, turns):
+    """Two in a row stand side by side in Mistral's template."""
+    line = json.dumps({"messages": [{"role": "user", "content": "q"}, *turns]})
+    row, prompt = probed_after(tmp_path / "a", base, line, BUILT_IN["mistral"])
+    assert row["prompt_ids"] == prompt
+    assert row["body"]["messages"] == json.loads(line)["messages"][:-1]
+    assert (row["answer_tokens"], row["end"]) == (5, [2, "<|im_end|>"])
+
+
+def test_an_answer_after_whose_prompt_another_one_was_cut_off_is_not_probed(tmp_path, base):
+    """Serving joins that one with its prompt. This template ends only a chat's last answer."""
+    joining = BaseFolder(shutil.copytree(base.path, tmp_path / "joining"))
+    state = json.loads(base.tokenizer.read_text())
+    state["model"]["vocab"]["\u010a\u010a"] = 258  # a byte that no text here has
+    state["model"]["merges"].append(["\u010a", "\u010a"])
+    joining.tokenizer.write_text(json.dumps(state))
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "\n\nansir"}]
+    line = json.dumps({"messages": turns * 2})
+    headed = "{% for m in messages %}{{ m.role + '\n' + m.content + '\n' }}{% endfor %}"
+    template = headed + "{% if add_generation_prompt %}{{ 'assistant\n' }}{% endif %}"
+    row, prompt = probed_after(tmp_path / "a", joining, line, template)
+    assert row["prompt_ids"] == prompt
+    assert (row["body"]["messages"], row["answer_tokens"], row["end"]) == (turns[:1], 7, None)
 
 
 def test_out_of_memory_halves_what_is_held_at_once_and_changes_no_loss(tmp_path, base, monkeypatch):
@@ -172,15 +226,16 @@ def test_out_of_memory_halves_what_is_held_at_once_and_changes_no_loss(tmp_path,
     whole = policy.Policy.score
 
     def score(self, trie):
-        if trie.tokens_computed > 100:
+        if trie.tokens_computed > 80:
+            self._count(trie)
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
         return whole(self, trie)
 
     monkeypatch.setattr(policy.Policy, "score", score)
     run = trained(tmp_path, base, CHATS)
     assert [data["message"] for data in events(run, "warning")] == [
-        "Memory ran out; training goes on with 200 tokens at once.",
-        "Memory ran out; training goes on with 100 tokens at once.",
+        "Memory ran out; training goes on with 132 tokens at once.",
+        "Memory ran out; training goes on with 66 tokens at once.",
     ]
     assert [data["train_loss"] for data in events(run, "metrics")] == pytest.approx(GOLDEN["supervised"], rel=1e-4)
 

@@ -70,7 +70,7 @@ def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path
     now, learnt = 0.0, []
     run = make_run(tmp_path / "run", base, CHATS, hyperparameters=TWO_EPOCHS)
     spec = run.read_spec()
-    data = loop._training_data(run, spec, base, loop.Rows(base, spec.context_tokens))
+    data = loop._training_data(run, base, loop.Rows(base, spec.context_tokens))
 
     def learn(samples):
         nonlocal now
@@ -81,6 +81,10 @@ def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path
     assert quote.steps_seconds(data, spec, learn) == pytest.approx(2 * data.tokens.sum() / 1000)
     every = [b for epoch in (0, 1) for b in batches(12, 4, seed=spec.seed, epoch=epoch)]
     assert learnt[0] == max(int(data.tokens[batch].sum()) for batch in every)
+
+
+def test_no_row_takes_no_time():
+    assert quote.row_seconds(None, []) == 0.0
 
 
 @pytest.mark.parametrize(
