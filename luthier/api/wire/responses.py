@@ -278,7 +278,7 @@ class CreateResponse(CountTokens):
     background: bool | None = None
     context_management: Absent = None
     include: list[Include] | None = None
-    max_output_tokens: Annotated[int, Field(ge=16)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=16, lt=2**31)] | None = None
     max_tool_calls: int | None = None  # counts built-in tools, of which there are none
     metadata: Metadata | None = None
     moderation: Absent = None
