@@ -8,8 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
 from luthier.core.errors import InvalidRequest, JobFailed
+from luthier.data.chats import Completion
+from luthier.data.rows import Rows
 from luthier.domain import certify
 from luthier.domain.certify import compare
 from luthier.engines import lora_gguf
@@ -139,6 +142,31 @@ def test_a_model_whose_template_tells_the_date_is_the_same_on_another_day(tmp_pa
     assert probe["today"] == "2024-02-29"
     assert "9" in probe["rows"][0]["prompt_texts"][:10]
     assert held(folder, run.adapter, probe).compared == 12
+
+
+@pytest.mark.parametrize("family", ["smollm", "llama 2", "mistral"])
+def test_what_was_cut_off_from_its_prompt_follows_what_the_engine_reads(tmp_path, family, monkeypatch):
+    """Of each kind of tokenizer: bytes, pieces with a space before the first, pieces without."""
+    _, folder, _ = bring_family(tmp_path, family, monkeypatch, template="mistral")
+    pairs = [("a  ", "  b"), ("the ans", "wer"), ("def f():\n  ", "    return 1"), ("q:", " a"), ("12", "34")]
+    made = Rows(folder, 256).encode(list(enumerate((Completion(*pair) for pair in pairs), 1)))
+    whole = Tokenizer.from_file(str(folder.tokenizer))
+
+    async def ask():
+        engine = LlamaCpp(folder)
+        try:
+            return [await engine._asker.ids_of(prompt, None) for prompt, _ in pairs]
+        finally:
+            await engine.close()
+
+    cut = 0
+    for (row,), read, pair in zip(made, asyncio.run(ask()), pairs, strict=True):
+        [(start, end)] = row.answers
+        assert row.ids[:start].tolist() == read
+        text = whole.decode(row.ids.tolist(), skip_special_tokens=True)
+        assert text.strip() == "".join(pair).strip()
+        cut += row.ids.tolist()[: end - 1] != whole.encode("".join(pair)).ids
+    assert cut  # else nothing was tried
 
 
 class Silent:
