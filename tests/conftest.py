@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from luthier.api.app import create_app
 from luthier.api.heads import LimitedHeads
+from luthier.core.machine import TORCH_ENVIRONMENT
 from luthier.core.settings import Settings
 from luthier.domain.platform import Platform
 from tests.contract.recorder import DOCUMENT, Recorder
@@ -31,6 +32,8 @@ for name in [*os.environ]:
     if name.startswith(("OPENAI_", "LUTHIER_")) and not name.startswith("LUTHIER_TEST_"):
         del os.environ[name]
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+for name, value in TORCH_ENVIRONMENT.items():  # as trainers have it: threads that spin take cores from other tests
+    os.environ.setdefault(name, value)
 # The same examples on every run, on however busy a machine. What is found by chance is for `make fuzz`.
 hypothesis.settings.register_profile(
     "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from luthier.core.errors import JobFailed, LuthierError
-from luthier.core.machine import is_no_room, process_space
+from luthier.core.machine import TORCH_ENVIRONMENT, is_no_room, process_space
 from luthier.core.run import EXIT_NO_ROOM, RunFolder
 from luthier.train.journal import Fence, FencedOff, say_failed
 
@@ -35,12 +35,8 @@ def main() -> int:
     parser.add_argument("--fence", type=int, default=0)
     parser.add_argument("--halve", action="store_true", help="hold half as many tokens at once as the last trainer")
     given = parser.parse_args()
-    # Read when torch is loaded. Threads that spin while they wait for each other made a step 10 to 25 times slower as
-    # soon as another process wanted a core; threads that sleep at once made a quiet machine's a half slower (1.6 s
-    # against 1.0 s; a product of LoRA's 250 µs against 80). So they spin for some 10 µs, then sleep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's products, the same bytes every time
+    for name, value in TORCH_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     run = RunFolder(given.run)
