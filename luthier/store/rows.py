@@ -131,13 +131,16 @@ def claimed(
 
 
 def remove_all(database: Database, key: Column[Any], where: Sequence[ColumnElement[bool]]) -> None:
-    """Delete rows by their keys, so many at a time: nobody is kept waiting."""
+    """Delete rows by their keys, so many at a time, and looked for before the lock is taken: nobody is kept waiting."""
     some = select(key).where(*where).limit(ROWS_AT_ONCE)
-    statement = delete(key.table).where(*where, key.in_(some))
-    removed = ROWS_AT_ONCE
-    while removed == ROWS_AT_ONCE:
-        with database.transaction() as connection:
-            removed = connection.execute(statement).rowcount
+    found = ROWS_AT_ONCE
+    while found == ROWS_AT_ONCE:
+        with database.read() as connection:
+            keys = connection.scalars(some).all()
+        found = len(keys)
+        if keys:
+            with database.transaction() as connection:
+                connection.execute(delete(key.table).where(*where, key.in_(keys)))
 
 
 def each(

@@ -32,6 +32,7 @@ from luthier.train.policy import Policy, load_policy, require_memory
 from luthier.train.probe import PROBES, passes, write_probe
 from luthier.train.quote import heaviest, row_seconds, steps_seconds, validation_seconds
 from luthier.train.supervised import supervised
+from luthier.train.trie import build_trie
 
 STATE_EVERY_S: Final = 5.0  # what a kill may cost
 SAVING_RESTS: Final = 20  # times as long as the last save took: 60 MB take 0.1 to 1.2 s on a busy disk
@@ -70,7 +71,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
     with Journal(run, fence, progress.step) as journal:
         budget = Budget(policy, journal)
         if halve:
-            most = int(data.tokens[heaviest(data, spec)].sum())
+            rows_of = [row for sample in data.read(heaviest(data, spec)) for row in sample.rows]
+            most = build_trie(rows_of).tokens_computed
             budget.halve_ahead(progress.step + 1 if progress.step else 0, most)  # 0: the quote
         journal.say(
             "started",

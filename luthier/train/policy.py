@@ -44,7 +44,7 @@ class Policy:
         self.adapter: Final = Adapter(model, spec.adapter, seed=spec.seed)
         self._frozen: Final = sum(layer.weight.numel() for layer in self.adapter.layers.values())
         self.token_budget = token_budget(model, spec)
-        self.most_tokens = 0  # of the largest trie scored, since someone set it to 0
+        self.most_tokens = 0  # computed of the largest trie scored, since someone set it to 0
         self.flops = 0.0  # multiplied so far with layers that are adapted and with the vocabulary, LoRA's own included
 
     @property
@@ -77,7 +77,7 @@ class Policy:
             self.adapter.enable(True)
 
     def _count(self, trie: Trie) -> None:
-        self.most_tokens = max(self.most_tokens, trie.tokens_seen)
+        self.most_tokens = max(self.most_tokens, trie.tokens_computed)
         learn = torch.is_grad_enabled()
         scored = len(np.unique(trie.node_E))
         self.flops += product_flops(self._frozen, trie.tokens_computed, learn=learn)

@@ -21,8 +21,8 @@ class Killed(Exception):
 
 @pytest.fixture(autouse=True)
 def budgets(monkeypatch):
-    """400 tokens at once, 50 at the fewest."""
-    monkeypatch.setattr(budget, "MIN_BUDGET", 50)
+    """400 tokens at once, 20 at the fewest."""
+    monkeypatch.setattr(budget, "MIN_BUDGET", 20)
     monkeypatch.setattr(policy, "MEMORY_SHARE", 0)
     monkeypatch.setattr(policy, "MIN_BUDGET", 400)
 
@@ -46,7 +46,7 @@ def fail(monkeypatch):
 
 def made(path, base):
     run = make_run(path, base, CHATS, hyperparameters=TWO_EPOCHS)
-    run.validation.write_text("\n".join(CHATS[:6]))
+    run.validation.write_text("\n".join(CHATS))
     return run
 
 
@@ -103,7 +103,7 @@ def test_memory_that_runs_out_while_measuring_ends_no_run(tmp_path, base, fail):
         )
     )
     assert train(run, Fence(run, 0), never)
-    assert halvings(run) == [(0, 198), (1, 99)]  # of six chats with 66 tokens each, then of three
+    assert halvings(run) == [(0, 126), (1, 53)]  # of ten chats with 252 tokens to compute, then of three
 
 
 def test_a_budget_that_no_batch_reaches_is_halved_to_half_of_what_was_tried(tmp_path, base, fail, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_budget_that_no_batch_reaches_is_halved_to_half_of_what_was_tried(tmp_
 
     fail(fails)
     assert train(run, Fence(run, 0), never)
-    assert (halvings(run), tries) == ([(0, 132)], 1)
+    assert (halvings(run), tries) == ([(0, 63)], 1)
 
 
 def test_a_try_in_vain_is_not_counted(tmp_path, base):
@@ -160,7 +160,7 @@ def test_a_run_that_goes_on_halves_where_it_did(tmp_path, base, fail, learning):
     whole, torn = made(tmp_path / "whole", base), made(tmp_path / "torn", base)
     fail(at_three(whole, 2))
     assert train(whole, Fence(whole, 0), never)
-    assert halvings(whole) == ([(3, 66), (3, 50)] if learning else [(3, 198), (3, 99)])
+    assert halvings(whole) == ([(3, 42), (3, 21)] if learning else [(3, 126), (3, 53)])
     fail(at_three(torn, 2))
     asked = iter([False, True])
     assert not train(torn, Fence(torn, 0), lambda: next(asked))
@@ -175,7 +175,7 @@ def test_a_run_that_goes_on_halves_where_it_did(tmp_path, base, fail, learning):
 def test_a_trainer_that_the_system_killed_goes_on_with_half(tmp_path, base):
     run = made(tmp_path / "run", base)
     assert train(run, Fence(run, 0), never, halve=True)
-    assert halvings(run) == [(0, 132)]  # of the largest batch, of four chats
+    assert halvings(run) == [(0, 63)]  # of the largest batch, of four chats
     run = made(tmp_path / "other", base)
     asked = iter([False, True])
     assert not train(run, Fence(run, 0), lambda: next(asked))
@@ -183,7 +183,7 @@ def test_a_trainer_that_the_system_killed_goes_on_with_half(tmp_path, base):
         with pytest.raises(Killed):
             train(run, Fence(run, 0), killed_at(run, 5), halve=True)
     assert train(run, Fence(run, 0), never, halve=True)
-    assert halvings(run) == [(3, 132), (4, 66), (4, 50)]  # from the state on, at 3: what was done since is done again
+    assert halvings(run) == [(3, 63), (4, 31), (4, 20)]  # from the state on, at 3: what was done since is done again
 
 
 def test_a_validation_loss_that_is_not_finite_names_its_lines(tmp_path, base):

@@ -234,8 +234,7 @@ def test_out_of_memory_halves_what_is_held_at_once_and_changes_no_loss(tmp_path,
     monkeypatch.setattr(policy.Policy, "score", score)
     run = trained(tmp_path, base, CHATS)
     assert [data["message"] for data in events(run, "warning")] == [
-        "Memory ran out; training goes on with 132 tokens at once.",
-        "Memory ran out; training goes on with 66 tokens at once.",
+        "Memory ran out; training goes on with 63 tokens at once.",
     ]
     assert [data["train_loss"] for data in events(run, "metrics")] == pytest.approx(GOLDEN["supervised"], rel=1e-4)
 
