@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import os
 import resource
@@ -66,6 +67,8 @@ def serve(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            gc.collect()
+            gc.freeze()  # what is here stays; looking through all of it once more stops every stream for 0.16 s
             if self.started:
                 for line in welcome(settings, app.state.platform.first_key):
                     say(line)

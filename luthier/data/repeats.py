@@ -50,24 +50,27 @@ class Seen:
 
     def find(self, text: str) -> Repeat | None:
         """The line that said this, if one did."""
-        return self._look(_key(text), _sketch(text))[0]
+        if (line := self._same.get(_key(text))) is not None:
+            return Repeat(line, same=True)
+        return self._alike(_sketch(text))[0]
 
     def add(self, line: int, text: str) -> Repeat | None:
         """Remember a line; the earlier one that it repeats, if it does."""
-        key, sketch = _key(text), _sketch(text)
-        found, crowd = self._look(key, sketch)
+        key = _key(text)
+        if (first := self._same.get(key)) is not None:
+            return Repeat(first, same=True)
+        sketch = _sketch(text)
+        found, crowd = self._alike(sketch)
         if len(self._same) < MOST_SAME:
-            self._same.setdefault(key, line)
+            self._same[key] = line
         # One line stands for all that are like it, so a file of one template costs no more than any other.
         if found is None and sketch is not None and len(self._near) < MOST_NEAR and crowd < MOST_ALIKE:
             self._near[line] = sketch
             self._index.insert(line, sketch)
         return found
 
-    def _look(self, key: bytes, sketch: RMinHash | None) -> tuple[Repeat | None, int]:
-        """The line that said this, if one did, and how many may be like it."""
-        if (line := self._same.get(key)) is not None:
-            return Repeat(line, same=True), 0
+    def _alike(self, sketch: RMinHash | None) -> tuple[Repeat | None, int]:
+        """The first line that nearly said this, if one did, and how many may be like it."""
         if sketch is None:
             return None, 0
         near = self._index.query(sketch)

@@ -30,9 +30,8 @@ class Unreachable(Unavailable):
 class HttpApi:
     """POSTs JSON below `base_url`. Closing a stream, or cancelling a call, closes its connection: the server sees that.
 
-    Connections are not kept: llama.cpp closes idle ones, and a request that meets the closing is lost; a new
-    connection on the loopback costs 0.2 ms. aiohttp, because through httpx a
-    streamed token took half as much CPU again.
+    Connections are not kept: llama.cpp closes idle ones, and a request that meets the closing is lost, and it
+    closes every connection after a stream. aiohttp, because through httpx a streamed token took half as much CPU again.
     """
 
     def __init__(self, base_url: str, api_key: str, *, name: str, socket: Path | None = None) -> None:

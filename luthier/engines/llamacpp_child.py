@@ -1,6 +1,6 @@
 """The child process that holds llama.cpp: `python -m luthier.engines.llamacpp_child`.
 
-It reads one line of JSON (`ServerSpec`) from its input, starts llama.cpp's HTTP server on the loopback, prints one line
+It reads one line of JSON (`ServerSpec`) from its input, serves by llama.cpp on a Unix socket, prints one line
 with its address, and ends when its input ends: a parent that dies, however it dies, takes it along. It imports next to
 nothing: a new adapter waits for it.
 """
@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from luthier.core.machine import NICENESS
 
 if TYPE_CHECKING:
     import xllamacpp
@@ -26,6 +29,7 @@ class ServerSpec:
     slots: int
     context_tokens: int  # of each slot
     api_key: str
+    socket: str  # a file yet to be, whose name ends in .sock: by that llama.cpp knows it
     embeds: bool = False
 
 
@@ -33,6 +37,7 @@ def main() -> None:
     """Serve until the input ends."""
     import xllamacpp
 
+    os.nice(NICENESS)
     spec = ServerSpec(**json.loads(sys.stdin.readline()))
     try:
         server = xllamacpp.Server(parameters(spec))
@@ -41,6 +46,9 @@ def main() -> None:
     sys.stdout.write(json.dumps({"address": server.listening_address}) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
+    with suppress(OSError):
+        os.unlink(spec.socket)
+        os.rmdir(os.path.dirname(spec.socket))
     os._exit(0)  # nothing is to be finished, and the server's own ending waits for its streams
 
 
@@ -50,7 +58,7 @@ def parameters(spec: ServerSpec) -> xllamacpp.CommonParams:
 
     params = xllamacpp.CommonParams()
     params.model.path = spec.model
-    params.port = 0
+    params.hostnames = [spec.socket]
     params.api_keys = [spec.api_key]
     params.ui = False
     params.endpoint_slots = False

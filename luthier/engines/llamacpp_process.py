@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from luthier.core.errors import Unavailable
@@ -21,10 +24,11 @@ PATIENCE: Final = {"GOMP_SPINCOUNT": "3000"}
 
 
 class LlamaServer:
-    """A running child. `api` speaks to it; only whoever has its random key can."""
+    """A running child. `api` speaks to it, through a file of ours; only whoever has its random key can."""
 
-    def __init__(self, child: Child, api: HttpApi) -> None:
+    def __init__(self, child: Child, api: HttpApi, place: Path) -> None:
         self._child = child
+        self._place = place
         self.api = api
 
     @staticmethod
@@ -34,17 +38,20 @@ class LlamaServer:
         """Start a child and wait until it serves. Errors: `Unavailable` with its last words."""
         if find_spec("xllamacpp") is None:
             raise Unavailable("the wheel of llama.cpp is missing; install it with: pip install xllamacpp")
-        spec = ServerSpec(model, adapters, slots, context_tokens, random_text(40), embeds)
+        place = Path(tempfile.mkdtemp(prefix="luthier-llamacpp-"))
+        spec = ServerSpec(model, adapters, slots, context_tokens, random_text(40), str(place / "llamacpp.sock"), embeds)
         child = await Child.start([sys.executable, "-m", "luthier.engines.llamacpp_child"], PATIENCE)
-        address = None
+        serves = False
         try:
-            address = await _first_line(child, spec)
+            serves = await _serves(child, spec)
         finally:
-            if address is None:  # it ended, or we are cancelled
+            if not serves:  # it ended, or we are cancelled
                 await child.close()
-        if address is None:
+                shutil.rmtree(place, ignore_errors=True)
+        if not serves:
             raise Unavailable(f"llama.cpp cannot serve this model; its last words: {child.last_words}")
-        return LlamaServer(child, HttpApi(address, spec.api_key, name="llama.cpp"))
+        api = HttpApi("http://llamacpp", spec.api_key, name="llama.cpp", socket=Path(spec.socket))
+        return LlamaServer(child, api, place)
 
     @property
     def alive(self) -> bool:
@@ -60,13 +67,14 @@ class LlamaServer:
         """End the child at once."""
         await self.api.close()
         await self._child.close()
+        shutil.rmtree(self._place, ignore_errors=True)
 
 
-async def _first_line(child: Child, spec: ServerSpec) -> str | None:
-    """The child's address; None when it ended instead."""
+async def _serves(child: Child, spec: ServerSpec) -> bool:
+    """True once the child serves, False when it ended instead."""
     with suppress(ConnectionError):  # it ended before it read
         await child.tell(json.dumps(asdict(spec)))
     while line := await child.line():
         with suppress(ValueError):  # a line of another's, such as a debugger's when it ends itself
-            return str(json.loads(line)["address"])
-    return None
+            return bool(json.loads(line)["address"])
+    return False

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, inspect, make_url, select, text
 from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from luthier.core.errors import InvalidRequest, StoreAway, Unavailable
 from luthier.core.outbox import Kind
+from luthier.store.glance import Glance
 from luthier.store.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Database:
         # SQLite lets one connection write and has the others poll with growing naps; a line here is faster and fairer.
         self._writer: AbstractContextManager[object] = threading.RLock() if self.sqlite else nullcontext()
         self._bells: list[tuple[frozenset[Work], threading.Event]] = []
+        self._driver: sqlite3.Connection | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -108,6 +110,17 @@ class Database:
         if self.sqlite:
             return query(*args, **kwargs)
         return await asyncio.to_thread(query, *args, **kwargs)
+
+    def glance(self, query: Glance, *parameters: str) -> dict[str, Any] | None:
+        """The row that a query finds in SQLite at this moment, in a tenth of the time that `read` takes."""
+        with _translated():
+            try:
+                if self._driver is None:
+                    file = str(self._engine.url.database)
+                    self._driver = sqlite3.connect(file, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+                return query.first(self._driver, *parameters)
+            except sqlite3.OperationalError as error:
+                raise OperationalError(None, None, error) from error
 
     @property
     def secrets(self) -> Secrets:
@@ -154,6 +167,8 @@ class Database:
     def close(self) -> None:
         """Close idle connections."""
         self._engine.dispose()
+        if self._driver is not None:
+            self._driver.close()
 
 
 def announce(connection: Connection, kind: Work) -> None:

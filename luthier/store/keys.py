@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, Text, bindparam, cast, insert, select, update
+from sqlalchemy import ColumnElement, Text, bindparam, cast, insert, select, update
 
 from luthier.core.lists import Page, PageQuery
 from luthier.core.projects import ApiKey, AuditEntry, Project
 from luthier.store import audit
 from luthier.store import projects as project_rows
 from luthier.store.database import Database, Turn
+from luthier.store.glance import Glance
 from luthier.store.rows import columns, found, page, read, write
 from luthier.store.schema import api_keys, projects
 
@@ -36,18 +38,23 @@ def has_keys(database: Database, project_id: str) -> bool:
         return connection.scalar(select(api_keys.c.pk).where(api_keys.c.project_id == project_id).limit(1)) is not None
 
 
-# Every request asks this; put together anew each time it would take twice as long.
+# Every request asks this.
 _BY_HASH: Final = (
     select(*COLUMNS, *(column.label(f"of_{column.name}") for column in project_rows.COLUMNS))
     .select_from(api_keys.join(project_rows.SOURCE, projects.c.id == api_keys.c.project_id))
     .where(api_keys.c.sha256 == bindparam("hash"))
 )
+_GLANCE: Final = Glance(_BY_HASH)
 
 
 def find(database: Database, sha256: str) -> tuple[ApiKey, Project] | None:
     """The key of this hash, whatever its state, and its project."""
-    with database.read() as connection:
-        row = connection.execute(_BY_HASH, {"hash": sha256}).mappings().first()
+    row: Mapping[Any, Any] | None
+    if database.sqlite:
+        row = database.glance(_GLANCE, sha256)
+    else:
+        with database.read() as connection:
+            row = connection.execute(_BY_HASH, {"hash": sha256}).mappings().first()
     if row is None:
         return None
     return _key(row), read(Project, {column.name: row[f"of_{column.name}"] for column in project_rows.COLUMNS})
@@ -93,5 +100,5 @@ def _page(database: Database, query: PageQuery, owner: ColumnElement[bool]) -> P
     return page(database, api_keys, query, _key, selected=COLUMNS, owner=owner, where=[api_keys.c.revoked_at.is_(None)])
 
 
-def _key(row: RowMapping) -> ApiKey:
+def _key(row: Mapping[Any, Any]) -> ApiKey:
     return read(ApiKey, {**row, "scopes": frozenset(row["scopes"])})

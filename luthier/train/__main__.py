@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from luthier.core.errors import JobFailed, LuthierError
-from luthier.core.machine import TORCH_ENVIRONMENT, is_no_room, process_space
+from luthier.core.machine import NICENESS, TORCH_ENVIRONMENT, is_no_room, process_space
 from luthier.core.run import EXIT_NO_ROOM, RunFolder
 from luthier.train.journal import Fence, FencedOff, say_failed
 
@@ -81,6 +81,7 @@ def _as_failure(error: Exception) -> JobFailed:
 
 
 if __name__ == "__main__":
+    os.nice(NICENESS)
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
