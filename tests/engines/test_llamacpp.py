@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import aclosing
 from dataclasses import replace
@@ -189,7 +190,7 @@ def test_a_child_that_died_is_replaced(base, run):
     assert before["choices"] == after["choices"]
 
 
-def test_a_child_dies_with_its_parent(base):
+def test_a_child_dies_with_its_parent_and_leaves_no_socket(base):
     code = (
         "import asyncio, os, signal, sys\n"
         "from luthier.engines.llamacpp_process import LlamaServer\n"
@@ -199,12 +200,16 @@ def test_a_child_dies_with_its_parent(base):
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(base.gguf)], stdout=subprocess.PIPE, check=False)
-    child = int(done.stdout)
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and _runs(child):
-        time.sleep(0.05)
-    assert not _runs(child)
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path has room for 107 bytes: pytest's own are long
+        command = [sys.executable, "-c", code, str(base.gguf)]
+        environment = {**os.environ, "TMPDIR": folder}
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, env=environment)
+        child = int(done.stdout)
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and _runs(child):
+            time.sleep(0.05)
+        assert not _runs(child)
+        assert os.listdir(folder) == []
 
 
 def _runs(pid):
