@@ -44,7 +44,7 @@ from luthier.engines.llamacpp_process import PATIENCE
 MODEL = "smollm2-135m-instruct"
 END_OF_TURN = "2"  # its token, made impossible so that every answer is as long
 KEY = "sk-benchmark-0123456789abcdefghijklmnopqrstuvwxyz"
-ROUNDS = {1: 12, 16: 3}  # by the number of streams
+ROUNDS = {1: 12, 16: 4}  # by the number of streams
 QUESTIONS = 4  # of a stream in a round
 
 
@@ -214,7 +214,7 @@ async def compare(servers: dict[str, str], relay: Relay, tokens: int, pause_s: f
 async def main() -> None:
     """Ask both, and print what the one adds to the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=40, help="of an answer, on average")
+    parser.add_argument("--tokens", type=int, default=100, help="of an answer, on average")
     parser.add_argument("--pause", type=float, default=0.4, help="the longest before a question, in seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
