@@ -29,10 +29,9 @@ _TEXT: Final = re.compile(rb'"(text|content)":"[^"]')  # Luthier asks llama.cpp 
 class Relay:
     """A relay that runs."""
 
-    address: str
-
-    def __init__(self, folder: Path, printed: asyncio.StreamReader) -> None:
+    def __init__(self, folder: Path, address: str, printed: asyncio.StreamReader) -> None:
         self.folder = folder
+        self.address = address
         self._printed = printed
         self._stamps: dict[str, asyncio.Future[tuple[float, float]]] = defaultdict(asyncio.Future)
 
@@ -54,8 +53,8 @@ async def relaying(folder: Path) -> AsyncIterator[Relay]:
     """A relay in a process of its own."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.relay", str(folder), stdout=PIPE)
     assert process.stdout is not None
-    relay = Relay(folder, process.stdout)
-    relay.address = (await process.stdout.readline()).decode().strip()
+    address = (await process.stdout.readline()).decode().strip()
+    relay = Relay(folder, address, process.stdout)
     listening = asyncio.create_task(relay.listen())
     try:
         yield relay

@@ -50,15 +50,13 @@ class Seen:
 
     def find(self, text: str) -> Repeat | None:
         """The line that said this, if one did."""
-        if (line := self._same.get(_key(text))) is not None:
-            return Repeat(line, same=True)
-        return self._alike(_sketch(text))[0]
+        return self._same_as(_key(text)) or self._alike(_sketch(text))[0]
 
     def add(self, line: int, text: str) -> Repeat | None:
         """Remember a line; the earlier one that it repeats, if it does."""
         key = _key(text)
-        if (first := self._same.get(key)) is not None:
-            return Repeat(first, same=True)
+        if same := self._same_as(key):
+            return same
         sketch = _sketch(text)
         found, crowd = self._alike(sketch)
         if len(self._same) < MOST_SAME:
@@ -68,6 +66,11 @@ class Seen:
             self._near[line] = sketch
             self._index.insert(line, sketch)
         return found
+
+    def _same_as(self, key: bytes) -> Repeat | None:
+        """The line that said this in the same words, if one did."""
+        line = self._same.get(key)
+        return None if line is None else Repeat(line, same=True)
 
     def _alike(self, sketch: RMinHash | None) -> tuple[Repeat | None, int]:
         """The first line that nearly said this, if one did, and how many may be like it."""

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
@@ -111,16 +111,16 @@ class Database:
             return query(*args, **kwargs)
         return await asyncio.to_thread(query, *args, **kwargs)
 
-    def glance(self, query: Glance, *parameters: str) -> dict[str, Any] | None:
-        """The row that a query finds in SQLite at this moment, in a tenth of the time that `read` takes."""
+    def glance(self, query: Glance, parameters: Mapping[str, str]) -> Mapping[Any, Any] | None:
+        """The row that a query finds at this moment; in SQLite in a tenth of the time that `read` takes."""
+        if not self.sqlite:
+            with self.read() as connection:
+                return connection.execute(query.statement, parameters).mappings().first()
         with _translated():
-            try:
-                if self._driver is None:
-                    file = str(self._engine.url.database)
-                    self._driver = sqlite3.connect(file, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-                return query.first(self._driver, *parameters)
-            except sqlite3.OperationalError as error:
-                raise OperationalError(None, None, error) from error
+            if self._driver is None:
+                file = str(self._engine.url.database)
+                self._driver = sqlite3.connect(file, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            return query.first(self._driver, parameters)
 
     @property
     def secrets(self) -> Secrets:
@@ -237,5 +237,7 @@ def _translated() -> Iterator[None]:
         raise InvalidRequest(f"The database cannot keep this text: {error}", code="invalid_value") from error
     except (OperationalError, InterfaceError, InternalError) as error:  # the last: a server that only reads by now
         raise StoreAway(f"the database does not answer: {error.orig}; nothing was changed, try again") from error
+    except sqlite3.OperationalError as error:  # the driver's own, of a glance
+        raise StoreAway(f"the database does not answer: {error}; nothing was changed, try again") from error
     except PoolTimeout as error:
         raise StoreAway("the database answers nobody: all connections to it wait; try again") from error

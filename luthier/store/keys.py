@@ -39,22 +39,16 @@ def has_keys(database: Database, project_id: str) -> bool:
 
 
 # Every request asks this.
-_BY_HASH: Final = (
+_BY_HASH: Final = Glance(
     select(*COLUMNS, *(column.label(f"of_{column.name}") for column in project_rows.COLUMNS))
     .select_from(api_keys.join(project_rows.SOURCE, projects.c.id == api_keys.c.project_id))
     .where(api_keys.c.sha256 == bindparam("hash"))
 )
-_GLANCE: Final = Glance(_BY_HASH)
 
 
 def find(database: Database, sha256: str) -> tuple[ApiKey, Project] | None:
     """The key of this hash, whatever its state, and its project."""
-    row: Mapping[Any, Any] | None
-    if database.sqlite:
-        row = database.glance(_GLANCE, sha256)
-    else:
-        with database.read() as connection:
-            row = connection.execute(_BY_HASH, {"hash": sha256}).mappings().first()
+    row = database.glance(_BY_HASH, {"hash": sha256})
     if row is None:
         return None
     return _key(row), read(Project, {column.name: row[f"of_{column.name}"] for column in project_rows.COLUMNS})
