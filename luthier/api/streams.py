@@ -89,24 +89,20 @@ async def answered(request: Request, answer: Awaitable[JsonObject]) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def chosen(chunks: AsyncGenerator[JsonObject, None], *, include_usage: bool) -> AsyncGenerator[JsonObject, None]:
-    """Chunks without the last one, which has the usage; or with it, and the others saying `usage: null`."""
-    async with aclosing(chunks) as given:
-        async for chunk in given:
-            if chunk["choices"]:
-                yield {**chunk, "usage": None} if include_usage else chunk
-            elif include_usage:
-                yield chunk
-
-
-async def data_events(objects: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
-    """Objects as `data:` events, `[DONE]` at the end."""
+async def data_events(chunks: AsyncGenerator[JsonObject, None], *, include_usage: bool) -> AsyncGenerator[bytes, None]:
+    """Chunks as `data:` events, `[DONE]` at the end. The last chunk, which has the usage, only with `include_usage`;
+    then the others say `usage: null`."""
     begun = False
-    async with aclosing(objects) as given:
+    async with aclosing(chunks) as given:
         try:
-            async for item in given:
+            async for chunk in given:
                 begun = True
-                yield b"data: " + to_json(item) + b"\n\n"
+                if not include_usage:
+                    if not chunk["choices"]:
+                        continue
+                elif chunk["choices"]:
+                    chunk["usage"] = None
+                yield b"data: " + to_json(chunk) + b"\n\n"
         except LuthierError as error:
             if not begun:
                 raise

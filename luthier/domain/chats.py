@@ -29,22 +29,23 @@ class ChatRequest:
     metadata: dict[str, str] | None = None
 
     @property
-    def _legacy(self) -> bool:
+    def legacy(self) -> bool:
+        """Whether it names functions, as chats of old do."""
         return "functions" in self.body
 
     @property
     def engine_body(self) -> JsonObject:
         """What an engine is asked."""
-        return as_tools(self.body) if self._legacy else self.body
+        return as_tools(self.body) if self.legacy else self.body
 
     @property
     def names(self) -> str:
         """Whose names of `inference.FIELDS` its refusal is told in."""
-        return "functions" if self._legacy else "chat/completions"
+        return "functions" if self.legacy else "chat/completions"
 
     def said(self, answer: JsonObject) -> JsonObject:
         """An answer or chunk in the form that was asked for."""
-        return as_functions(answer) if self._legacy else answer
+        return as_functions(answer) if self.legacy else answer
 
 
 async def create(platform: Platform, caller: Caller, request: ChatRequest) -> JsonObject:
@@ -59,10 +60,16 @@ async def create(platform: Platform, caller: Caller, request: ChatRequest) -> Js
     return answer
 
 
-async def stream(platform: Platform, caller: Caller, request: ChatRequest) -> AsyncGenerator[JsonObject, None]:
+def stream(platform: Platform, caller: Caller, request: ChatRequest) -> AsyncGenerator[JsonObject, None]:
     """The answer's chunks, the usage in the last. What is stored is there before the last chunk is."""
-    assembly = inference.Assembly() if request.store else None
     given = inference.chunks(platform, caller, "chat/completions", request.model, request.engine_body)
+    return _said(platform, caller, request, given) if request.store or request.legacy else given
+
+
+async def _said(
+    platform: Platform, caller: Caller, request: ChatRequest, given: AsyncGenerator[JsonObject, None]
+) -> AsyncGenerator[JsonObject, None]:
+    assembly = inference.Assembly() if request.store else None
     with inference.refusing_by(request.names):
         async with aclosing(given) as chunks:
             async for chunk in chunks:

@@ -35,13 +35,10 @@ class Completing:
             case "embeddings":
                 return await self._embed(body, adapter)
 
-    async def stream(
-        self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None
-    ) -> AsyncGenerator[JsonObject, None]:
-        chunks = self._chunks if endpoint == "chat/completions" else self._text_chunks
-        async with aclosing(chunks(body, adapter)) as answer:
-            async for chunk in answer:
-                yield chunk
+    def stream(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
+        if endpoint == "chat/completions":
+            return self._chunks(body, adapter)
+        return texts.chunks(self._asker, body, adapter, self._opening)
 
     async def tokenize(self, body: JsonObject, adapter: Adapter | None, today: date | None = None) -> list[int]:
         prompt, _ = bodies.rendered(body, self._template.on(today))
@@ -64,9 +61,6 @@ class Completing:
                 if usage:
                     used.append(usage)
         yield {"choices": [], "usage": bodies.usage(used, 1)}
-
-    def _text_chunks(self, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
-        return texts.chunks(self._asker, body, adapter, self._opening)
 
     def _question(self, body: JsonObject) -> tuple[bodies.Chat, Question]:
         chat = bodies.chat(body, self._template, self._notation)

@@ -52,20 +52,11 @@ class FleetAsker:
                     used.append(usage)
         return [gathered[index] for index in sorted(gathered)], used
 
-    async def stream(
+    def stream(
         self, questions: Sequence[Question], adapter: Adapter | None
     ) -> AsyncGenerator[tuple[Wire, Wire | None], None]:
         """Pieces of choices, each with its choice's usage when it is the last."""
-        parts = self._split(questions)
-        words = await self._words() if any(map(_holds, questions)) else None
-        held: dict[int, HeldTokens] = {}
-        async with aclosing(merged([self._events(part, adapter) for part in parts])) as events:
-            async for number, event in events:
-                choice = event["choices"][0]
-                choice["index"] += parts[number].first
-                if words is not None:
-                    choice = held.setdefault(choice["index"], HeldTokens(words)).told(choice)
-                yield choice, event.get("usage")
+        return merged([self._pieces(part, adapter) for part in self._split(questions)])
 
     def _split(self, questions: Sequence[Question]) -> list[Question]:
         """No question larger than the slots. Its seeds go on where the last part's end, as llama.cpp counts them."""
@@ -106,14 +97,17 @@ class FleetAsker:
             self._vocabulary = await asyncio.to_thread(Vocabulary, self._tokenizer)
         return self._vocabulary
 
-    async def _events(self, question: Question, adapter: Adapter | None) -> AsyncGenerator[Wire, None]:
+    async def _pieces(
+        self, question: Question, adapter: Adapter | None
+    ) -> AsyncGenerator[tuple[Wire, Wire | None], None]:
         asked: dict[str, Json] = {**question.body, "n": question.count, "stream": True}
+        told = _Told(question.first, await self._words() if _holds(question) else None)
         with _refused(question.body):
             async with self._fleet.place(adapter, question.count) as place:
                 try:
                     async with aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events:
                         async for event in events:
-                            yield event
+                            yield told.of(event)
                     return
                 except Unreachable:
                     self._fleet.report_lost(place)
@@ -122,7 +116,24 @@ class FleetAsker:
                 aclosing(place.api.stream(COMPLETIONS, {**asked, "lora": place.lora})) as events,
             ):
                 async for event in events:
-                    yield event
+                    yield told.of(event)
+
+
+class _Told:
+    """Events as pieces of choices; with `words`, each tells the tokens of its text."""
+
+    def __init__(self, first: int, words: Vocabulary | None) -> None:
+        self._first = first
+        self._words = words
+        self._held: dict[int, HeldTokens] = {}
+
+    def of(self, event: Wire) -> tuple[Wire, Wire | None]:
+        """The piece of an event."""
+        choice = event["choices"][0]
+        choice["index"] += self._first
+        if self._words is not None:
+            choice = self._held.setdefault(choice["index"], HeldTokens(self._words)).told(choice)
+        return choice, event.get("usage")
 
 
 def _holds(question: Question) -> bool:

@@ -65,7 +65,6 @@ class LlamaServer:
 
     async def close(self) -> None:
         """End the child at once."""
-        await self.api.close()
         await self._child.close()
         shutil.rmtree(self._place, ignore_errors=True)
 

@@ -20,15 +20,14 @@ async def all_of(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
 
 
-async def merged(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
-    """Each item with its stream's number, as they come. A single stream is passed through without a task."""
-    if len(streams) == 1:
-        async with aclosing(streams[0]) as only:
-            async for piece in only:
-                yield 0, piece
-        return
-    arrived: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()
-    tasks = [asyncio.ensure_future(_pump(number, stream, arrived)) for number, stream in enumerate(streams)]
+def merged(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    """All items as they come; a single stream as it is."""
+    return streams[0] if len(streams) == 1 else _merged(streams)
+
+
+async def _merged(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    arrived: asyncio.Queue[T | None] = asyncio.Queue()
+    tasks = [asyncio.ensure_future(_pump(stream, arrived)) for stream in streams]
     try:
         running = len(tasks)
         while running:
@@ -46,11 +45,11 @@ async def merged(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[t
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(number: int, stream: AsyncGenerator[T, None], arrived: asyncio.Queue[tuple[int, T] | None]) -> None:
+async def _pump(stream: AsyncGenerator[T, None], arrived: asyncio.Queue[T | None]) -> None:
     try:
         async with aclosing(stream):
             async for item in stream:
-                arrived.put_nowait((number, item))
+                arrived.put_nowait(item)
     finally:
         # After this task is done, so that its failure is seen with it.
         asyncio.get_running_loop().call_soon(arrived.put_nowait, None)

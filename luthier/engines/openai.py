@@ -43,7 +43,7 @@ class OpenAI(Elsewhere):
         return []
 
     async def close(self) -> None:
-        await self._api.close()
+        return
 
     def _addressed(self, body: JsonObject, adapter: Adapter | None) -> JsonObject:
         if adapter is not None:

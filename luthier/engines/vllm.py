@@ -77,7 +77,7 @@ class VllmAsker:
         serving = await self._server.serving()
         streams = [self._pieces(part, adapter, serving) for question in questions for part in _apart(question)]
         async with aclosing(merged(streams)) as pieces:
-            async for _, piece in pieces:
+            async for piece in pieces:
                 yield piece
 
     async def ids_of(self, text: str, adapter: Adapter | None) -> list[int]:

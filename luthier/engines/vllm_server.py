@@ -57,8 +57,7 @@ class Remote:
         return self._serving
 
     async def close(self) -> None:
-        """Let it go."""
-        await self._api.close()
+        """Nothing of it is ours."""
 
 
 class Own:
@@ -70,7 +69,6 @@ class Own:
         self._adapters = adapters
         self._place: Path | None = None
         self._child: Child | None = None
-        self._api: HttpApi | None = None
         self._started: asyncio.Task[Serving] | None = None
 
     async def serving(self) -> Serving:
@@ -87,13 +85,11 @@ class Own:
         await self._end()
 
     async def _end(self) -> None:
-        if self._api is not None:
-            await self._api.close()
         if self._child is not None:
             await self._child.close()
         if self._place is not None:
             shutil.rmtree(self._place, ignore_errors=True)
-        self._api, self._child, self._place = None, None, None
+        self._child, self._place = None, None
 
     async def _start(self) -> Serving:
         await self._end()
@@ -112,10 +108,10 @@ class Own:
             "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", str(max(1, memory_bytes() // 8 // GIB))),
         }
         self._child = await Child.start([str(python), "-m", "luthier_vllm", *self._arguments(socket)], environment)
-        self._api = HttpApi("http://vllm/v1", key, name="vLLM", socket=socket)
+        api = HttpApi("http://vllm/v1", key, name="vLLM", socket=socket)
         while self._child.alive:
             try:
-                return await _asked(self._api)
+                return await _asked(api)
             except Unreachable:
                 await asyncio.sleep(LOOK_EVERY_S)
         complaints = self._child.complaints

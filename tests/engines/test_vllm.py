@@ -8,7 +8,6 @@ import signal
 from contextlib import aclosing, suppress
 from pathlib import Path
 
-import aiohttp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -16,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from luthier.core.errors import InvalidRequest, JobFailed, Unavailable
 from luthier.domain.certify import compare
 from luthier.engines.base import Adapter
+from luthier.engines.http_call import calling
 from luthier.engines.llamacpp import LlamaCpp
 from luthier.engines.vllm import Vllm
 from tests.domain.brought import bring_family, trained
@@ -199,10 +199,10 @@ def test_leaving_ends_the_generation(engine, run):
 
 
 async def running(engine):
-    connector = aiohttp.UnixConnector(str(engine._server._place / "socket"))
-    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://vllm/metrics") as answer:
-        [line] = [x for x in (await answer.text()).splitlines() if x.startswith("vllm:num_requests_running")]
-        return float(line.split()[-1])
+    async with calling("http://vllm/metrics", {}, None, engine._server._place / "socket") as call:
+        told = (await call.rest()).decode()
+    [line] = [x for x in told.splitlines() if x.startswith("vllm:num_requests_running")]
+    return float(line.split()[-1])
 
 
 def test_an_adapter_that_is_not_there_is_refused_clearly(engine, run, place, tuned):
@@ -218,9 +218,8 @@ def test_an_adapter_that_is_not_there_is_refused_clearly(engine, run, place, tun
 
 def test_nobody_else_can_ask(engine, run):
     async def ask():
-        connector = aiohttp.UnixConnector(str(engine._server._place / "socket"))
-        async with aiohttp.ClientSession(connector=connector) as session, session.get("http://x/v1/models") as answer:
-            return answer.status
+        async with calling("http://vllm/v1/models", {}, None, engine._server._place / "socket") as call:
+            return call.status
 
     assert run(ask()) == 401
     assert engine._server._place.stat().st_mode & 0o077 == 0

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from luthier.api.auth import Inferrer, Reader, ThePlatform
 from luthier.api.invalid import validate
 from luthier.api.json_route import JsonRoute
-from luthier.api.streams import STREAMED, answered, chosen, data_events, event_stream
+from luthier.api.streams import STREAMED, answered, data_events, event_stream
 from luthier.api.wire.base import Deleted, Ordered, filtered_by_metadata
 from luthier.api.wire.chat import ChatQuery, CreateChat, UpdateChat, stored_answer
 from luthier.core.json import Json, JsonObject
@@ -25,8 +25,8 @@ async def create(request: Request, platform: ThePlatform, caller: Inferrer, body
     """Continue a chat."""
     asked = ChatRequest(body.model, body.to_body(), bool(body.store), body.metadata)
     if body.stream:
-        chunks = chosen(chats.stream(platform, caller, asked), include_usage=body.include_usage)
-        return await event_stream(request, data_events(chunks))
+        chunks = chats.stream(platform, caller, asked)
+        return await event_stream(request, data_events(chunks, include_usage=body.include_usage))
     return await answered(request, chats.create(platform, caller, asked))
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from luthier.api.auth import Inferrer, ThePlatform
 from luthier.api.json_route import JsonRoute
-from luthier.api.streams import STREAMED, answered, chosen, data_events, event_stream
+from luthier.api.streams import STREAMED, answered, data_events, event_stream
 from luthier.api.wire.completions import CreateCompletion, CreateEmbedding
 from luthier.core.json import JsonObject
 from luthier.core.projects import Caller
@@ -27,7 +27,7 @@ async def create(request: Request, platform: ThePlatform, caller: Inferrer, body
     asked = body.to_body()
     if body.stream:
         chunks = inference.chunks(platform, caller, "completions", body.model, asked)
-        return await event_stream(request, data_events(chosen(chunks, include_usage=body.include_usage)))
+        return await event_stream(request, data_events(chunks, include_usage=body.include_usage))
     return await answered(request, inference.answer(platform, caller, "completions", body.model, asked))
 
 
