@@ -20,7 +20,8 @@ from luthier.train.head import capped
 from luthier.train.trie import Tile, Trie, tiles
 
 NAME: Final = "luthier_trie"
-SMALL_TILE: Final = 32  # queries a tile in a shallow trie: of 145 tokens of short chats, few see more than 60 others
+ONE_TILE: Final = 192  # tokens up to which a trie is one tile: products this small take as long as gathering for them
+SMALL_TILE: Final = 32  # queries a tile in a shallow trie: of 276 tokens of short chats, few see more than 60 others
 LARGE_TILE: Final = 128  # in a deep one, where gathering keys costs more than masking products
 PADDING: Final = 1.25  # what a band may compute, over what its tiles need
 BAND_SCORES: Final = 1 << 23  # scores that exist at once
@@ -84,11 +85,11 @@ class _Band:
         return capped(scores, scoring.cap)
 
     def probabilities(self, q_HND: Tensor, k_KND: Tensor, scoring: Scoring) -> Tensor:
-        """`[Hk·B, G·Q, K]`, normed in float32 whatever the model's type."""
+        """`[Hk·B, G·Q, K]`; torch norms in float32 whatever the type."""
         tiles, length, keys = self.bias_BQK.shape
         scores = self.scores(q_HND, k_KND, scoring)
         scores.view(len(k_KND), tiles, -1, length, keys).add_(self.bias_BQK[:, None])
-        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+        return torch.softmax(scores, dim=-1)
 
 
 class Visibility:
@@ -106,7 +107,8 @@ class Visibility:
         if window is not None and window > deepest:
             window = None
         if window not in self._bands:
-            size = min(max(deepest // 4, SMALL_TILE), LARGE_TILE)
+            small = self._trie.tokens_computed <= ONE_TILE
+            size = ONE_TILE if small else min(max(deepest // 4, SMALL_TILE), LARGE_TILE)
             self._bands[window] = [self._band(group) for group in _groups(tiles(self._trie, size, window))]
         return self._bands[window]
 
@@ -204,9 +206,11 @@ class _TrieAttention(torch.autograd.Function):
             g = band.queries(grad_HND, len(k_KND))
             band.add(dv_KND, torch.bmm(p.transpose(1, 2), g))
             ds = torch.bmm(g, band.pick(v_KND).transpose(1, 2))
-            ds.sub_(band.queries(dot_HN1, len(k_KND))).mul_(p).mul_(ctx.scoring.scale)
+            ds.sub_(band.queries(dot_HN1, len(k_KND))).mul_(p)
             if cap := ctx.scoring.cap:
                 ds.mul_(band.scores(q_HND, k_KND, ctx.scoring).div_(cap).square_().neg_().add_(1))
             band.put(dq_NHD, torch.bmm(ds, band.pick(k_KND)), len(k_KND))
             band.add(dk_KND, torch.bmm(ds.transpose(1, 2), band.queries(q_HND, len(k_KND))))
+        dq_NHD.mul_(ctx.scoring.scale)
+        dk_KND.mul_(ctx.scoring.scale)
         return dq_NHD.transpose(0, 1), dk_KND.to(k_KND.dtype), dv_KND.to(v_KND.dtype), None, None
