@@ -110,10 +110,13 @@ def test_llamaindex(run):
     assert said["model"].startswith("ValueError: Unknown model")  # docs/compatibility.md tells
 
 
+LONG = json.dumps({"n_epochs": 50, "batch_size": 1})  # so that it still runs when it is cancelled
+
+
 def test_openai_cli(run, server, chats):
     cli = [ENVIRONMENTS / "cli/bin/openai", "api"]
     file = json.loads(run(*cli, "files.create", "-f", chats, "-p", "fine-tune"))
-    job = json.loads(run(*cli, "fine_tuning.jobs.create", "-m", "gpt-4o-mini", "-F", file["id"]))
+    job = json.loads(run(*cli, "fine_tuning.jobs.create", "-m", "gpt-4o-mini", "-F", file["id"], "-H", LONG))
     assert job["id"] in run(*cli, "fine_tuning.jobs.list")
     assert "fine_tuning.job.event" in run(*cli, "fine_tuning.jobs.list_events", "-i", job["id"])  # the newest 20
     assert json.loads(run(*cli, "fine_tuning.jobs.cancel", "-i", job["id"]))["id"] == job["id"]

@@ -2,8 +2,11 @@
 
 import numpy as np
 import torch
+from torch import nn
 
+from luthier.core.run import AdapterShape
 from luthier.data.rows import Row
+from luthier.train.lora import LoraLinear
 from luthier.train.policy import load_policy
 from luthier.train.trie import build_trie
 from tests.tiny import chat_line, make_run
@@ -25,3 +28,22 @@ def test_an_adapter_that_is_off_multiplies_nothing(tmp_path, base):
         off = counted()
     assert on - off == 2.0 * policy.adapter.parameters * trie.tokens_computed
     assert learning - 2 * off == 3 * (on - off)
+
+
+def test_what_an_adapter_adds_is_not_lost_to_rounding_in_bfloat16():
+    """Less than half of the last bit of most outputs, and of most gradients: on average it must all be there."""
+    torch.manual_seed(0)
+    small = nn.Parameter(torch.full((16, 64), 0.003)), nn.Parameter(torch.full((16, 64), 0.003))
+    layer = LoraLinear(nn.Linear(64, 64, bias=False).bfloat16(), AdapterShape(), *small)
+    layer.weight.data.normal_()
+
+    def run(on):
+        layer.on = on
+        x = (torch.rand(2048, 64, generator=torch.Generator().manual_seed(1)) * 2).bfloat16().requires_grad_(True)
+        y = layer(x)
+        y.backward(x.detach())
+        return torch.stack([y.detach().float().mean(), x.grad.float().mean()])
+
+    added = run(on=True) - run(on=False)
+    exact = layer.scale * 16 * 0.003**2 * 64
+    torch.testing.assert_close(added, torch.full((2,), exact), rtol=0.1, atol=0.0)
