@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from httptools import HttpParserError, HttpResponseParser
 
@@ -122,7 +122,7 @@ async def calling(
 
     `socket`: a file to talk through, not the network. Errors: `Lost`.
     """
-    where = urlsplit(url)
+    where = _parsed(url)
     told = {"host": where.netloc.rpartition("@")[2], "user-agent": "luthier"}
     told |= {"connection": "close", "accept-encoding": "identity"}
     if body is not None:
@@ -142,7 +142,7 @@ async def calling(
                 transport, call = await loop.create_connection(Call, where.hostname or "", port, ssl=secure)
     except TimeoutError as error:
         raise Lost(f"no connection in {CONNECT_TIMEOUT_S:.0f} seconds") from error
-    except (OSError, ValueError) as error:  # a host that there is not, a port that is none
+    except (OSError, UnicodeError) as error:  # the latter for a host that is no name
         raise Lost(str(error) or type(error).__name__) from error
     try:
         transport.write(head + (body or b""))
@@ -150,6 +150,15 @@ async def calling(
         yield call
     finally:
         transport.close()
+
+
+def _parsed(url: str) -> SplitResult:
+    try:
+        where = urlsplit(url)
+        where.port  # noqa: B018  # it may be none
+    except ValueError as error:
+        raise Lost(f"{url} is no address: {error}") from error
+    return where
 
 
 @functools.cache

@@ -84,7 +84,7 @@ def test_nobody_there():
         async with calling(url, {}, None):
             pass
 
-    for url in ("http://127.0.0.1:1/", "http://nobody.invalid/", "http://127.0.0.1:99999/", "http:///x"):
+    for url in ("http://127.0.0.1:1/", "http://nobody.invalid/", "http://127.0.0.1:99999/", "http://[x/", "http:///x"):
         with pytest.raises(Lost):
             asyncio.run(ask(url))
 
