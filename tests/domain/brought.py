@@ -43,6 +43,6 @@ def bring_family(path, family, monkeypatch, *, template="", **changes):
 def trained(path, folder):
     """A run of a few steps on it, strong enough to be seen."""
     shape = AdapterShape.of(folder.read_facts().architecture)
-    run = make_run(path, folder, CHATS, hyperparameters=FAST, adapter=shape)
+    run = make_run(path, folder, CHATS, hyperparameters=FAST, adapter=shape, precision="float32")
     assert train(run, Fence(run, 0), lambda: False)
     return run

@@ -18,6 +18,7 @@ from luthier.engines.base import Adapter
 from luthier.engines.http_call import calling
 from luthier.engines.llamacpp import LlamaCpp
 from luthier.engines.vllm import Vllm
+from luthier.engines.vllm_server import Own
 from tests.domain.brought import bring_family, trained
 from tests.engines.asked import COLOUR, HELLO, TOOL
 from tests.engines.test_llamacpp import logprobs
@@ -50,6 +51,9 @@ def run():
 def engine(place, tuned, run):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        # So small a model is too coarse in bfloat16, which vLLM takes where the machine has it, for what is measured.
+        usual = Own._arguments
+        patch.setattr(Own, "_arguments", lambda self, socket: [*usual(self, socket), "--dtype", "float32"])
         made = Vllm(tuned[0], str(HOME), adapters=place / "runs")
         run(made.answer("chat/completions", HELLO, None))
         yield made
