@@ -23,6 +23,7 @@ from luthier.train import attention
 from luthier.train.device import find_device, memory_bytes, precision
 from luthier.train.head import Scored, capped, score_edges
 from luthier.train.lora import Adapter
+from luthier.train.norms import replace_norms
 from luthier.train.speed import measure_peak, product_flops
 from luthier.train.trie import Trie, build_trie
 
@@ -138,7 +139,9 @@ def load_policy(base: BaseFolder, spec: RunSpec) -> Policy:
     model = AutoModelForCausalLM.from_pretrained(
         base.hf, dtype=kind, attn_implementation=attention.NAME, local_files_only=True
     )
-    return Policy(model.to(device), spec)
+    model = model.to(device)
+    replace_norms(model)
+    return Policy(model, spec)
 
 
 def token_budget(model: PreTrainedModel, spec: RunSpec) -> int:
