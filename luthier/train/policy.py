@@ -29,7 +29,7 @@ from luthier.train.trie import Trie, build_trie
 
 MEMORY_SHARE: Final = 0.25
 MIN_BUDGET: Final = 128
-RUNTIME_BYTES: Final = 600_000_000  # beside weights and activations: torch itself, the adapter and its optimiser
+RUNTIME_BYTES: Final = 1_000_000_000  # beside weights and activations: torch, adapter, optimiser, saving, gaps
 Ids = npt.NDArray[np.int32]
 
 
