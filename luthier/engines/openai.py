@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import date
 from typing import Final
 
@@ -26,17 +25,9 @@ class OpenAI(Elsewhere):
         asked = self._addressed(body, adapter)
         return await self._api.post(f"/{endpoint}", asked if endpoint != "embeddings" else {**asked, **NUMBERS})
 
-    async def stream(
-        self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None
-    ) -> AsyncGenerator[JsonObject, None]:
-        asked: JsonObject = {
-            **self._addressed(body, adapter),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        async with aclosing(self._api.stream(f"/{endpoint}", asked)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+    def stream(self, endpoint: Endpoint, body: JsonObject, adapter: Adapter | None) -> AsyncGenerator[JsonObject, None]:
+        streamed: JsonObject = {"stream": True, "stream_options": {"include_usage": True}}
+        return self._api.stream(f"/{endpoint}", self._addressed(body, adapter) | streamed)
 
     async def tokenize(self, body: JsonObject, adapter: Adapter | None, today: date | None = None) -> list[int]:
         """Nothing: a remote server does not tell."""
