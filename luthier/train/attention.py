@@ -23,6 +23,7 @@ NAME: Final = "luthier_trie"
 ONE_TILE: Final = 192  # tokens up to which a trie is one tile: products this small take as long as gathering for them
 SMALL_TILE: Final = 32  # queries a tile in a shallow trie: of 276 tokens of short chats, few see more than 60 others
 LARGE_TILE: Final = 128  # in a deep one, where gathering keys costs more than masking products
+KEYS: Final = 16  # gathered keys are a multiple of it: each shape costs a product 0.7 ms once
 PADDING: Final = 1.25  # what a band may compute, over what its tiles need
 BAND_SCORES: Final = 1 << 23  # scores that exist at once
 KEPT_SCORES: Final = 1 << 20  # probabilities of a layer that are kept for its backward; more are computed again
@@ -45,13 +46,15 @@ class Scoring:
 class _Band:
     """Tiles of one shape, computed as one batch. Axes: B tiles of Q queries and K keys each; K heads of keys are `Hk`.
 
-    The tokens `start` to `end` are its queries in their order; where they do not fill the last tile, zeros do.
+    The tokens `start` to `end` are its queries in their order; where they do not fill the last tile, zeros do. `whole`:
+    it is one tile, of all tokens.
     """
 
     start: int
     end: int
     keys_BK: Tensor
     bias_BQK: Tensor
+    whole: bool
 
     def queries(self, heads_HND: Tensor, key_heads: int) -> Tensor:
         """`[H, N, D]` to `[Hk·B, G·Q, D]`: query heads that share a key head stand below each other."""
@@ -66,15 +69,24 @@ class _Band:
         """Write `[Hk·B, G·Q, D]` to this band's tokens of `[N, H, D]`."""
         tiles, length, _ = self.bias_BQK.shape
         parts = answers.view(key_heads, tiles, -1, length, answers.shape[-1]).permute(1, 3, 0, 2, 4)
-        out_NHD[self.start : self.end] = parts.flatten(2, 3).flatten(0, 1)[: self.end - self.start]
+        out = out_NHD[self.start : self.end]
+        if len(out) == tiles * length:
+            out.view(parts.shape).copy_(parts)
+        else:
+            out.copy_(parts.flatten(2, 3).flatten(0, 1)[: len(out)])
 
     def pick(self, heads_KND: Tensor) -> Tensor:
         """`[Hk, N, D]` to the keys (or values) of each tile, `[Hk·B, K, D]`."""
+        if self.whole:
+            return heads_KND
         picked = heads_KND.index_select(1, self.keys_BK.flatten())
         return picked.view(-1, self.keys_BK.shape[1], heads_KND.shape[-1])
 
     def add(self, heads_KND: Tensor, parts: Tensor) -> None:
         """Add `[Hk·B, K, D]` to where `pick` took it from, in float32: the keys of a shared beginning get many."""
+        if self.whole:
+            heads_KND.copy_(parts)
+            return
         parts = parts.view(len(heads_KND), -1, parts.shape[-1]).to(heads_KND.dtype)
         heads_KND.index_add_(1, self.keys_BK.flatten(), parts)
 
@@ -114,7 +126,10 @@ class Visibility:
 
     def _band(self, group: list[Tile]) -> _Band:
         length = max(tile.end - tile.start for tile in group)
+        start, end = group[0].start, group[-1].end
+        whole = len(group) == 1 and end - start == self._trie.tokens_computed
         longest = max(len(tile.keys) for tile in group)
+        longest += 0 if whole else -longest % KEYS
         keys = np.zeros((len(group), longest), np.int64)
         hidden = np.ones((len(group), length, longest), np.bool_)
         hidden[:, :, 0] = False  # so that a query that only fills a tile sees something
@@ -123,7 +138,7 @@ class Visibility:
             hidden[b, : tile.end - tile.start, : len(tile.keys)] = ~tile.visible_QK
         bias = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
         bias.masked_fill_(torch.from_numpy(hidden).to(self._device), float("-inf"))
-        return _Band(group[0].start, group[-1].end, torch.from_numpy(keys).to(self._device), bias)
+        return _Band(start, end, torch.from_numpy(keys).to(self._device), bias, whole)
 
 
 def _groups(made: list[Tile]) -> Iterator[list[Tile]]:
@@ -162,8 +177,9 @@ def _attend(
         raise Unavailable(f"{type(module).__name__} wants dropout, sinks or a mask, which a trie has not")
     scoring = Scoring(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
     bands = trie.bands(sliding_window)
-    out_NHD: Tensor = _TrieAttention.apply(query[0], key[0], value[0], bands, scoring)  # type: ignore[no-untyped-call]  # torch's
-    return out_NHD[None], None
+    heads = (query.squeeze(0), key.squeeze(0), value.squeeze(0))  # an index's gradient would be a copy
+    out_NHD: Tensor = _TrieAttention.apply(*heads, bands, scoring)  # type: ignore[no-untyped-call]  # torch's
+    return out_NHD.unsqueeze(0), None
 
 
 class _Context(Protocol):
@@ -190,23 +206,22 @@ class _TrieAttention(torch.autograd.Function):
             band.put(out_NHD, torch.bmm(p, band.pick(v_KND)), len(k_KND))
             if keep:
                 kept.append(p)
-        ctx.save_for_backward(q_HND, k_KND, v_KND, out_NHD, *kept)
+        ctx.save_for_backward(q_HND, k_KND, v_KND, *kept)
         ctx.bands, ctx.scoring = bands, scoring
         return out_NHD
 
     @staticmethod
     def backward(ctx: _Context, grad_NHD: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q_HND, k_KND, v_KND, out_NHD, *kept = ctx.saved_tensors
-        dq_NHD = q_HND.new_empty(len(out_NHD), q_HND.shape[0], q_HND.shape[2])
+        q_HND, k_KND, v_KND, *kept = ctx.saved_tensors
+        dq_NHD = q_HND.new_empty(q_HND.shape[1], q_HND.shape[0], q_HND.shape[2])
         dk_KND, dv_KND = (torch.zeros_like(sums, dtype=torch.float32) for sums in (k_KND, v_KND))
         grad_HND = grad_NHD.transpose(0, 1)
-        dot_HN1 = (grad_NHD * out_NHD).sum(-1).t()[..., None]
         for number, band in enumerate(ctx.bands):
             p = kept[number] if kept else band.probabilities(q_HND, k_KND, ctx.scoring)
             g = band.queries(grad_HND, len(k_KND))
             band.add(dv_KND, torch.bmm(p.transpose(1, 2), g))
-            ds = torch.bmm(g, band.pick(v_KND).transpose(1, 2))
-            ds.sub_(band.queries(dot_HN1, len(k_KND))).mul_(p)
+            dp = torch.bmm(g, band.pick(v_KND).transpose(1, 2))
+            ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
             if cap := ctx.scoring.cap:
                 ds.mul_(band.scores(q_HND, k_KND, ctx.scoring).div_(cap).square_().neg_().add_(1))
             band.put(dq_NHD, torch.bmm(ds, band.pick(k_KND)), len(k_KND))

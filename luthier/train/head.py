@@ -7,6 +7,8 @@ from typing import Final, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from luthier.train.threads import all_threads
+
 CHUNK: Final = 256  # positions whose logits exist at once: 50 MB for a vocabulary of 49k in float32
 
 
@@ -28,7 +30,8 @@ def score_edges(
     """Score edges whose nodes are sorted; differentiable in `hidden_ND`, not in the vocabulary."""
     nodes_P, slot_E = torch.unique_consecutive(node_E, return_inverse=True)
     inputs = (hidden_ND[nodes_P], vocabulary_VD, slot_E, token_E, cap)
-    return Scored(*_EdgeScores.apply(*inputs))  # type: ignore[no-untyped-call]  # torch's
+    with all_threads():
+        return Scored(*_EdgeScores.apply(*inputs))  # type: ignore[no-untyped-call]  # torch's
 
 
 class _Context(Protocol):
@@ -62,13 +65,16 @@ class _EdgeScores(torch.autograd.Function):
             logits_PV = capped(torch.mm(hidden_PD[part], vocabulary_VD.t()).float(), cap)
             mine = torch.nonzero((slot_E >= start) & (slot_E < start + CHUNK))[:, 0]
             slot, token = slot_E[mine] - start, token_E[mine]
-            hit_E[mine] = logits_PV.argmax(-1)[slot] == token
+            top_P, likeliest_P = logits_PV.max(-1)
+            hit_E[mine] = likeliest_P[slot] == token
             chosen = logits_PV[slot, token]
-            norm_P = torch.logsumexp(logits_PV, -1)
-            logp_E[mine] = chosen - norm_P[slot]
-            if ctx.needs_input_grad[0]:
-                slope_PV = None if cap is None else (logits_PV / cap).square_().neg_().add_(1)
-                p_PV = logits_PV.sub_(norm_P[:, None]).exp_()
+            learn = ctx.needs_input_grad[0]
+            slope_PV = (logits_PV / cap).square_().neg_().add_(1) if learn and cap is not None else None
+            p_PV = logits_PV.sub_(top_P[:, None]).exp_()
+            sum_P = p_PV.sum(-1)
+            logp_E[mine] = chosen - (top_P + sum_P.log())[slot]
+            if learn:
+                p_PV.div_(sum_P[:, None])
                 p_E[mine] = p_PV[slot, token]
                 p_PV[slot, token] = 0
                 if slope_PV is not None:

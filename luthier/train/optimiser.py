@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from luthier.train.lora import Adapter
+from luthier.train.threads import all_threads
 
 MAX_GRADIENT_NORM: Final = 1.0
 WARM_UP: Final = 0.06  # of all steps
@@ -37,6 +38,7 @@ class Optimiser:
         }
         self.load(nothing, 0)
 
+    @all_threads()
     def step(self, step: int) -> float:
         """Update the weights from their gradients, for the `step`th time from 1; the gradient's norm before its bound.
 

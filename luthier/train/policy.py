@@ -25,10 +25,12 @@ from luthier.train.head import Scored, capped, score_edges
 from luthier.train.lora import Adapter
 from luthier.train.norms import replace_norms
 from luthier.train.speed import measure_peak, product_flops
-from luthier.train.trie import Trie, build_trie
+from luthier.train.threads import all_threads, use_threads
+from luthier.train.trie import Trie, build_trie, padded
 
 MEMORY_SHARE: Final = 0.25
 MIN_BUDGET: Final = 128
+SHAPES: Final = 8  # tokens are a multiple of it, or of a 64th of a large trie: each shape costs a product 0.7 ms once
 RUNTIME_BYTES: Final = 1_000_000_000  # beside weights and activations: torch, adapter, optimiser, saving, gaps
 Ids = npt.NDArray[np.int32]
 
@@ -56,16 +58,20 @@ class Policy:
     def score(self, trie: Trie) -> Scored:
         """Log-probabilities of a trie's edges."""
         self._count(trie)
+        self.adapter.begin()
         return self._score(trie)
 
     def matmul_peak(self) -> float:
         """FLOP/s at which this machine multiplies with the largest layer that is adapted."""
-        return measure_peak(max((layer.weight for layer in self.adapter.layers.values()), key=Tensor.numel))
+        with all_threads():
+            return measure_peak(max((layer.weight for layer in self.adapter.layers.values()), key=Tensor.numel))
 
     def next_tokens(self, ids_T: Ids, start: int) -> Tensor:
         """`[T - start, V]`: log-probabilities of the ids from `start`, which is 1 or more, on."""
+        self.adapter.begin()
         hidden_ND = self._states(build_trie([Row(ids_T, np.ones(len(ids_T), np.float32))]))[start - 1 :]
-        return capped((hidden_ND @ self._vocabulary_VD.t()).float(), self._cap).log_softmax(-1)
+        with all_threads():
+            return capped((hidden_ND @ self._vocabulary_VD.t()).float(), self._cap).log_softmax(-1)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -92,14 +98,16 @@ class Policy:
         return score_edges(hidden_ND, self._vocabulary_VD, node_E, token_E, self._cap)
 
     def _states(self, trie: Trie) -> Tensor:
-        device = self._vocabulary_VD.device
+        device, count = self._vocabulary_VD.device, trie.tokens_computed
+        trie = padded(trie, max(SHAPES, (1 << count.bit_length()) >> 6))
+        use_threads(trie.tokens_computed * self._vocabulary_VD.shape[1])
         states: Tensor = self._decoder(
             input_ids=torch.from_numpy(trie.ids_N)[None].to(device),
             position_ids=torch.from_numpy(trie.depth_N)[None].to(device),
             use_cache=False,
             trie=attention.Visibility(trie, self._vocabulary_VD.dtype, device),
         ).last_hidden_state
-        return states[0]
+        return states[0, :count]
 
     def _require_trie(self, model: PreTrainedModel) -> None:
         """Run a forked trie, and its rows through the model's own forward; they must agree.

@@ -19,7 +19,8 @@ from luthier.train.objective import Objective
 from luthier.train.policy import Policy
 from luthier.train.probe import TOKENS
 
-ENOUGH_S: Final = 3.0  # of measured steps, two at least
+ENOUGH_S: Final = 3.0  # of measured steps, two at least; of a short run ...
+ENOUGH: Final = 0.03  # ... this share
 # Where among an epoch's batches, sorted by their tokens, those stand that are measured: in the middle first.
 PLACES: Final = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8)
 
@@ -37,7 +38,9 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
         learn(data.read(batch))
         return time.perf_counter() - started
 
-    measured(heaviest(data, spec))
+    largest = heaviest(data, spec)
+    each_s = measured(largest) / int(data.tokens[largest].sum())
+    everything = int(data.tokens.sum()) * len(epochs)
     first = batches(len(data), size, seed=spec.seed, epoch=0)
     tokens = first.sums(data.tokens)
     by_tokens = tokens.argsort(kind="stable")
@@ -47,9 +50,9 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
         took = measured(first[chosen])
         seconds += took
         per_token.append(took / int(tokens[chosen]))
-        if count > 1 and seconds > ENOUGH_S:
+        if count > 1 and seconds > min(ENOUGH_S, ENOUGH * each_s * everything):
             break
-    return median_low(per_token) * int(data.tokens.sum()) * len(epochs)
+    return median_low(per_token) * everything
 
 
 def heaviest(data: Dataset, spec: RunSpec) -> Numbers:

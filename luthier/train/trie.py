@@ -16,7 +16,7 @@ A row's last trained token is predicted and never read, so it is an edge and no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +126,19 @@ def tiles(trie: Trie, size: int, window: int | None = None) -> list[Tile]:
             keys, visible = keys[seen], visible[:, seen]
         made.append(Tile(start, end, keys, visible))
     return made
+
+
+def padded(trie: Trie, multiple: int) -> Trie:
+    """The trie with as many roots behind it, without edges, as make its nodes a multiple: no one sees them."""
+    count = trie.tokens_computed
+    missing = -count % multiple
+    zeros = np.zeros(missing, np.int64)
+    return replace(
+        trie,
+        ids_N=np.append(trie.ids_N, zeros),
+        depth_N=np.append(trie.depth_N, zeros),
+        exit_N=np.append(trie.exit_N, np.arange(count, count + missing) + 1),
+    )
 
 
 def _last_trained(row: Row) -> int:

@@ -6,6 +6,7 @@ from torch import nn
 
 from luthier.core.run import AdapterShape
 from luthier.data.rows import Row
+from luthier.train import threads
 from luthier.train.lora import LoraLinear
 from luthier.train.policy import load_policy
 from luthier.train.trie import build_trie
@@ -36,9 +37,12 @@ def test_what_an_adapter_adds_is_not_lost_to_rounding_in_bfloat16():
     small = nn.Parameter(torch.full((16, 64), 0.003)), nn.Parameter(torch.full((16, 64), 0.003))
     layer = LoraLinear(nn.Linear(64, 64, bias=False).bfloat16(), AdapterShape(), *small)
     layer.weight.data.normal_()
+    for weights in small:
+        weights.grad = torch.zeros_like(weights)
 
     def run(on):
         layer.on = on
+        layer.group.begin()
         x = (torch.rand(2048, 64, generator=torch.Generator().manual_seed(1)) * 2).bfloat16().requires_grad_(True)
         y = layer(x)
         y.backward(x.detach())
@@ -47,3 +51,17 @@ def test_what_an_adapter_adds_is_not_lost_to_rounding_in_bfloat16():
     added = run(on=True) - run(on=False)
     exact = layer.scale * 16 * 0.003**2 * 64
     torch.testing.assert_close(added, torch.full((2,), exact), rtol=0.1, atol=0.0)
+
+
+def test_small_tries_are_computed_by_one_thread_but_for_large_products(tmp_path, base, monkeypatch):
+    policy = load_policy(base, make_run(tmp_path / "run", base, [chat_line("q", "a")]).read_spec())
+    trie = build_trie([Row(np.arange(3, 13, dtype=np.int32), np.ones(10, np.float32))])
+    monkeypatch.setattr(threads, "ALL", 2)
+    in_products = []
+    addmm = torch.Tensor.addmm_
+    monkeypatch.setattr(torch.Tensor, "addmm_", lambda *a: in_products.append(torch.get_num_threads()) or addmm(*a))
+    for small, expected in ((1 << 17, 1), (0, 2)):
+        monkeypatch.setattr(threads, "SMALL", small)
+        policy.score(trie)
+        assert torch.get_num_threads() == expected
+    assert set(in_products) == {2}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from luthier.data.rows import Row
 from luthier.train.dataset import Sample
 from luthier.train.objective import parts
-from luthier.train.trie import build_trie, tiles
+from luthier.train.trie import build_trie, padded, tiles
 
 TOKENS = st.integers(0, 2)  # few, so that rows share beginnings
 
@@ -76,6 +76,17 @@ def test_tiles_show_each_query_its_path_and_no_more(rows, size, window):
             seen[query] = tile.keys[tile.visible_QK[i]].tolist()
     expected = {q: ancestors(trie, q)[-(window or len(trie.ids_N)) :] for q in range(trie.tokens_computed)}
     assert seen == expected
+
+
+@given(row_lists(), st.integers(1, 9))
+def test_what_fills_a_trie_up_is_seen_by_no_one(rows, multiple):
+    trie = build_trie(rows)
+    count = trie.tokens_computed
+    whole = padded(trie, multiple)
+    assert whole.tokens_computed % multiple == 0
+    assert whole.tokens_computed < count + multiple
+    assert [ancestors(whole, q) for q in range(count)] == [ancestors(trie, q) for q in range(count)]
+    assert all(ancestors(whole, q) == [q] for q in range(count, whole.tokens_computed))
 
 
 def test_shared_beginnings_are_counted_once():
