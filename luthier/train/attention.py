@@ -24,7 +24,8 @@ ONE_TILE: Final = 192  # tokens up to which a trie is one tile: products this sm
 SMALL_TILE: Final = 32  # queries a tile in a shallow trie: of 276 tokens of short chats, few see more than 60 others
 LARGE_TILE: Final = 128  # in a deep one, where gathering keys costs more than masking products
 KEYS: Final = 16  # gathered keys are a multiple of it: each shape costs a product 0.7 ms once
-PADDING: Final = 1.25  # what a band may compute, over what its tiles need
+PADDING: Final = 0.25  # of what its tiles need, what a band may compute besides ...
+SPARE: Final = 1 << 15  # ... or these scores, which take as long as another band's operations
 BAND_SCORES: Final = 1 << 23  # scores that exist at once
 KEPT_SCORES: Final = 1 << 20  # probabilities of a layer that are kept for its backward; more are computed again
 
@@ -147,8 +148,11 @@ def _groups(made: list[Tile]) -> Iterator[list[Tile]]:
     longest = needed = 0
     for tile in made:
         keys = len(tile.keys)
+        length = tile.end - tile.start
         padded = max(longest, keys) * (len(group) + 1)
-        if group and (padded > PADDING * (needed + keys) or padded * (tile.end - tile.start) > BAND_SCORES):
+        wasted = padded - needed - keys
+        wasteful = wasted * length > SPARE and wasted > PADDING * (needed + keys)
+        if group and (wasteful or padded * length > BAND_SCORES):
             yield group
             group, longest, needed = [], 0, 0
         group.append(tile)
