@@ -57,13 +57,13 @@ def assert_same_result(run, other):
     assert checkpoints[0] == checkpoints[1]
 
 
-def kill_and_go_on(run, forge, moments, seed):
+def kill_and_go_on(run, forge, moments, seed, life_s=1.5):
     """Kill the trainer at random moments of its life, that many times, then let it end. How often it was killed."""
     dice = random.Random(seed)
     killed = 0
     for _ in range(moments):
         pid = forge.start(run)
-        time.sleep(dice.uniform(0.0, 1.5))
+        time.sleep(dice.uniform(0.0, life_s))
         os.kill(pid, signal.SIGKILL)
         killed += forge.wait(pid) == -signal.SIGKILL
     assert forge.run(run) == 0
@@ -78,10 +78,14 @@ def test_killed_runs_end_in_the_same_bytes(tmp_path, base, forge, undisturbed):
 
 @pytest.mark.slow
 def test_fifty_kills(tmp_path, base, forge, undisturbed):
+    whole = make_run(tmp_path / "whole", base, LINES, hyperparameters=EPOCHS)
+    started = time.monotonic()
+    assert forge.run(whole) == 0
+    life_s = time.monotonic() - started
     killed = number = 0
     while killed < 50:
         run = make_run(tmp_path / f"run{number}", base, LINES, hyperparameters=EPOCHS)
-        killed += kill_and_go_on(run, forge, moments=6, seed=number)
+        killed += kill_and_go_on(run, forge, moments=6, seed=number, life_s=life_s)
         assert_same_result(run, undisturbed)
         number += 1
         assert number < 50, "runs end before they are killed; kill them sooner"
