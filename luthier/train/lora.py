@@ -123,7 +123,9 @@ def _view(flat: Tensor, part: slice, shape: AdapterShape) -> nn.Parameter:
 
 
 class LoraLinear(nn.Module):
-    """`x W' + bias + (alpha / rank) x A' B`, with W frozen; its product is its group's."""
+    """`x W' + bias + (alpha / rank) x A' B`, with W frozen; its product is its group's, which it needs."""
+
+    group: LoraGroup
 
     def __init__(self, layer: nn.Linear, shape: AdapterShape, a_RI: nn.Parameter, b_RO: nn.Parameter) -> None:
         super().__init__()
@@ -133,7 +135,6 @@ class LoraLinear(nn.Module):
         self.on = True
         self.A_RI = a_RI
         self.B_RO = b_RO
-        self.group = LoraGroup([self])
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
@@ -150,6 +151,7 @@ class LoraGroup:
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         self._layers = layers
         self._rank = len(layers[0].A_RI)
+        self._sizes = [len(layer.weight) for layer in layers]
         self.weight_OI = layers[0].weight
         self.bias_O: Tensor | None = layers[0].bias
         self._outputs: dict[LoraLinear, Tensor] = {}
@@ -157,8 +159,7 @@ class LoraGroup:
         if len(layers) > 1:
             self.weight_OI = torch.cat([layer.weight for layer in layers])
             self.bias_O = None if self.bias_O is None else torch.cat([layer.bias for layer in layers])
-            parts = self.weight_OI.split_with_sizes([len(layer.weight) for layer in layers])
-            for layer, weight in zip(layers, parts, strict=True):
+            for layer, weight in zip(layers, self.weight_OI.split_with_sizes(self._sizes), strict=True):
                 layer.weight = nn.Parameter(weight, requires_grad=False)
         for layer in layers:
             layer.group = self
@@ -197,18 +198,17 @@ class LoraGroup:
                 y = nn.functional.linear(x, self.weight_OI, self.bias_O)
         if len(self._layers) == 1:
             return (y,)
-        return y.split_with_sizes([len(layer.weight) for layer in self._layers], dim=-1)
+        return y.split_with_sizes(self._sizes, dim=-1)
 
     def learn(self, da_SI: Tensor, db_SO: Tensor) -> None:
         """Add the gradients of the stacked As and of the block-diagonal B to the layers' own."""
-        end = 0
-        for number, layer in enumerate(self._layers):
-            mine, start = slice(number * self._rank, (number + 1) * self._rank), end
-            end = start + len(layer.weight)
+        columns = db_SO.split_with_sizes(self._sizes, dim=1)
+        for number, (layer, db_SO) in enumerate(zip(self._layers, columns, strict=True)):
+            mine = slice(number * self._rank, (number + 1) * self._rank)
             assert layer.A_RI.grad is not None
             assert layer.B_RO.grad is not None
             layer.A_RI.grad.add_(da_SI[mine])
-            layer.B_RO.grad.add_(db_SO[mine, start:end], alpha=layer.scale)
+            layer.B_RO.grad.add_(db_SO[mine], alpha=layer.scale)
 
 
 class _Context(Protocol):

@@ -19,8 +19,8 @@ from luthier.train.objective import Objective
 from luthier.train.policy import Policy
 from luthier.train.probe import TOKENS
 
-ENOUGH_S: Final = 3.0  # of measured steps, two at least; of a short run ...
-ENOUGH: Final = 0.03  # ... this share
+ENOUGH_S: Final = 3.0  # of measured steps, two at least; of a short run this share of it
+ENOUGH_SHARE: Final = 0.03
 # Where among an epoch's batches, sorted by their tokens, those stand that are measured: in the middle first.
 PLACES: Final = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8)
 
@@ -50,7 +50,7 @@ def steps_seconds(data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample
         took = measured(first[chosen])
         seconds += took
         per_token.append(took / int(tokens[chosen]))
-        if count > 1 and seconds > min(ENOUGH_S, ENOUGH * each_s * everything):
+        if count > 1 and seconds > min(ENOUGH_S, ENOUGH_SHARE * each_s * everything):
             break
     return median_low(per_token) * everything
 

@@ -138,6 +138,7 @@ def test_supervised_loss_and_gradients_are_the_padded_batchs(loaded, seed, tile,
     policy, plain = loaded
     monkeypatch.setattr(attention, "SMALL_TILE", tile)
     if tile == 5:
+        monkeypatch.setattr(attention, "ONE_TILE", 0)
         monkeypatch.setattr(attention, "KEPT_SCORES", 0)
         monkeypatch.setattr(attention, "SPARE", 0)
     monkeypatch.setattr(head, "CHUNK", 4)
