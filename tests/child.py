@@ -24,6 +24,7 @@ def served(folder, *options):
         "LUTHIER_CACHE": str(folder / "cache"),
         "LUTHIER_DEFAULT_BASE": "tiny",
         "LUTHIER_ENGINE": "echo",
+        "LUTHIER_WARM_TRAINER": "false",
     }
     kept = {"LUTHIER_DATABASE_URL": database_url(folder), "LUTHIER_BLOBS_URL": blobs_url(folder)}
     environment |= {name: url for name, url in kept.items() if url}

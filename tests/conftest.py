@@ -72,6 +72,7 @@ def serving(data: Path, *, background=True, recorded=True, **settings):
     """
     violations = len(RECORDER.violations)
     defaults = {"data": data, "cache": data / "cache", "api_key": KEY, "engine": "echo", "organization": "acme"}
+    defaults["warm_trainer"] = False
     defaults["database_url"], defaults["blobs_url"] = database_url(data), blobs_url(data)
     app = create_app(Settings(**{**defaults, **settings}), background=background)
     # Named as TCP, for asyncio turns off Nagle's delay on no other: 40 ms less a request.

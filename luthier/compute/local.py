@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from luthier.compute.base import NewerClaim, RunState
 from luthier.core.errors import StoreAway
-from luthier.core.machine import out_of_memory_kills, process_space
-from luthier.core.run import EXIT_NO_ROOM, RunFolder
+from luthier.core.machine import memory_bytes, out_of_memory_kills, process_space
+from luthier.core.run import EXIT_NO_ROOM, WAITS_S, RunFolder
 
+WARM_S: Final = WAITS_S - 60.0  # then a waiting trainer is about to end: it is not to be told of a run any more
 GRACE_S: Final = 5.0  # after SIGTERM a trainer ends its step and writes its state; then it is killed
 POLL_S: Final = 0.02
 ELSEWHERE_S: Final = 30.0
+LITTLE_MEMORY: Final = 4_000_000_000  # bytes of a machine that has none to spare for a trainer that waits
 
 
 class LocalCompute:
@@ -32,20 +35,26 @@ class LocalCompute:
     def __init__(self) -> None:
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
         self._kills: dict[Path, int | None] = {}  # for want of memory, of whomever, when a child was started
+        self._waiting: subprocess.Popen[bytes] | None = None  # a trainer that knows no run yet
+        self._waits_since = 0.0
+
+    def warm(self) -> None:
+        """Start a trainer that imports what it needs, and waits for a run: 300 MB, for `WAITS_S` at most."""
+        busy = any(child.poll() is None for child in self._children.values())
+        if busy or self._is_warm() or memory_bytes() < LITTLE_MEMORY:
+            return
+        self.close()
+        self._waiting, self._waits_since = _trainer("-", stdin=subprocess.PIPE), time.monotonic()
 
     def start(self, run: RunFolder, fence: int, *, halve: bool = False) -> None:
         """Fence off and stop whatever trains here, then start a trainer of our own."""
         self._kill(run, fence)
         self._kills[run.path] = out_of_memory_kills()
-        more = ["--halve"] if halve else []
-        with run.log.open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "luthier.train", str(run.path), "--fence", str(fence), *more],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C at the server's terminal is the server's to handle
-            )
+        arguments = [str(run.path), "--fence", str(fence), *(["--halve"] if halve else [])]
+        child = self._told(arguments)
+        if child is None:
+            with run.log.open("ab") as log:
+                child = _trainer(*arguments, log=log)
         self._children[run.path] = child
 
     def poll(self, run: RunFolder) -> RunState:
@@ -79,6 +88,32 @@ class LocalCompute:
             child.kill()
             child.wait()
 
+    def close(self) -> None:
+        """End the trainer that waits."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.kill()
+            waiting.communicate()
+
+    def _is_warm(self) -> bool:
+        waits_s = time.monotonic() - self._waits_since
+        return self._waiting is not None and self._waiting.poll() is None and waits_s < WARM_S
+
+    def _told(self, arguments: list[str]) -> subprocess.Popen[bytes] | None:
+        """The trainer that waited, now with a run to train; None where none did."""
+        waiting = self._waiting
+        if waiting is None or waiting.stdin is None or not self._is_warm():
+            self.close()
+            return None
+        try:
+            with waiting.stdin as told:
+                told.write(json.dumps(arguments).encode() + b"\n")
+        except BrokenPipeError:  # it has just ended, whyever
+            self.close()
+            return None
+        self._waiting = None
+        return waiting
+
     def _was_for_memory(self, run: RunFolder) -> bool:
         """Of a SIGKILL, which anybody may have sent: whether the kernel says that it sent one meanwhile."""
         return out_of_memory_kills() != self._kills.get(run.path)
@@ -105,6 +140,17 @@ class LocalCompute:
                 raise StoreAway("a trainer on another machine, or in another container, still holds this run")
             time.sleep(POLL_S)
         raise NewerClaim
+
+
+def _trainer(*arguments: str, stdin: int = subprocess.DEVNULL, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    said = log or subprocess.DEVNULL
+    return subprocess.Popen(
+        [sys.executable, "-m", "luthier.train", *arguments],
+        stdin=stdin,
+        stdout=said,
+        stderr=said,
+        start_new_session=True,  # Ctrl-C at the server's terminal is the server's to handle
+    )
 
 
 def _lock(run: RunFolder) -> Path:

@@ -32,6 +32,7 @@ from luthier.core.json import JsonObject
 
 Method = Literal["supervised", "dpo"]
 EXIT_NO_ROOM: Final = 4  # a trainer's, when the disk is full
+WAITS_S: Final = 900.0  # as long a trainer waits for a run that was started without one
 MAX_CONTEXT_TOKENS: Final = 2048  # of one training row; a base that sees less sets its own limit
 EventKind = Literal["started", "quote", "metrics", "checkpoint", "warning", "finished", "failed"]
 
@@ -105,7 +106,8 @@ class RunEvent:
     """One line of `events.jsonl`. `(kind, step)` names it: a resumed trainer may say the same thing twice.
 
     data by kind: started {total_steps, steps_per_epoch, trainable_parameters, precision}; quote {seconds,
-    peak_memory_bytes, trained_tokens, row_seconds (of a row through the model)}: what is to come;
+    peak_memory_bytes, trained_tokens, row_seconds (of a row learnt from)}: what is to come from
+    the first step on;
     metrics {step, total_steps, elapsed_seconds, train_loss,
     train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy,
     tokens_seen, tokens_computed, tokens_per_second, matmul_share (of what the machine multiplies at best); absent where

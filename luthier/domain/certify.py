@@ -7,7 +7,6 @@ same log-probabilities, an end that stops the engine, another reply than the bas
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from luthier.core.models import TunedModel
 from luthier.core.run import RunFolder
 from luthier.domain.platform import Platform
 from luthier.engines.base import Adapter, Engine
+from luthier.engines.merging import all_of
 
 # Trainer and engine multiply differently, and by how much depends on base and machine: so the base's own difference,
 # met on the same rows, says what is rounding. Within these bounds, as a multiple of it.
@@ -95,9 +95,14 @@ async def compare(
     today = date.fromisoformat(probe["today"]) if probe.get("today") else None  # older probes have none
     for row in rows:
         await _require_same_tokens(engine, adapter, row, today, probe["template"] == template)
+    # A model's rows at once, and all that is asked of it before the other's: an engine computes together what is of one
+    # model, and reads a prompt that it has just read no second time.
     found = await differences(engine, adapter, rows, "trained")
     if found is None:
         return None
+    await all_of([_require_end(engine, adapter, row) for row in rows])
+    asked = [row for row in rows if adapter and row["body"]]
+    tuned = await all_of([_reply(engine, adapter, row, 2 * row["answer_tokens"] + 16) for row in asked])
     if adapter is not None:
         noise = max(await differences(engine, None, rows, "base") or [noise])
     tolerance = min(COARSEST, max(FINEST, NOISE * noise))
@@ -108,23 +113,27 @@ async def compare(
             f"most {tolerance:.2f} is allowed. {await _cause(engine, adapter, probe, tolerance)}",
             code="server_error",
         )
-    for row in rows:
-        await _require_end(engine, adapter, row)
-    replies = [await _replies(engine, adapter, row) for row in rows if adapter and row["body"]]
-    differed, stopped = sum(d for d, _ in replies), sum(s for _, s in replies)
-    return Certificate(len(found), largest, noise, tolerance, len(replies), differed, stopped)
+    lengths = [max(1, reply["usage"]["completion_tokens"]) for reply in tuned]
+    base = await all_of([_reply(engine, None, *each) for each in zip(asked, lengths, strict=True)])
+    differed = sum(_said(reply) != _said(plain) for reply, plain in zip(tuned, base, strict=True))
+    stopped = sum(reply["choices"][0]["finish_reason"] != "length" for reply in tuned)
+    return Certificate(len(found), largest, noise, tolerance, len(tuned), differed, stopped)
 
 
 async def differences(engine: Engine, adapter: Adapter | None, rows: Sequence[Probe], told: str) -> list[float] | None:
     """How far the engine's log-probabilities are from those `told`; None when it gives none."""
+    found = await all_of([_row_differences(engine, adapter, row, told) for row in rows])
+    return None if None in found else [difference for row in found for difference in row or ()]
+
+
+async def _row_differences(engine: Engine, adapter: Adapter | None, row: Probe, told: str) -> list[float] | None:
     found: list[float] = []
-    for row in rows:
-        for at, (token_id, logprob) in enumerate(row[told]):
-            # Made to say the token: engines tell how likely they thought it before any bias.
-            choice = await _say(engine, adapter, row["prompt_ids"] + row["answer_ids"][:at], token_id, max_tokens=1)
-            if not choice.get("logprobs"):
-                return None
-            found.append(abs(choice["logprobs"]["token_logprobs"][0] - logprob))
+    for at, (token_id, logprob) in enumerate(row[told]):
+        # Made to say the token: engines tell how likely they thought it before any bias.
+        choice = await _say(engine, adapter, row["prompt_ids"] + row["answer_ids"][:at], token_id, max_tokens=1)
+        if not choice.get("logprobs"):
+            return None
+        found.append(abs(choice["logprobs"]["token_logprobs"][0] - logprob))
     return found
 
 
@@ -168,16 +177,17 @@ async def _require_end(engine: Engine, adapter: Adapter | None, row: Probe) -> N
         )
 
 
-async def _replies(engine: Engine, adapter: Adapter | None, row: Probe) -> tuple[bool, bool]:
-    """Whether the reply differs from the base's, and whether it stopped by itself."""
-    body: JsonObject = {**row["body"], "max_tokens": 2 * row["answer_tokens"] + 16, "temperature": 0}
-    tuned: Any = await engine.answer("chat/completions", body, adapter)
-    body["max_tokens"] = max(1, tuned["usage"]["completion_tokens"])
-    base: Any = await engine.answer("chat/completions", body, None)
-    said, plain = tuned["choices"][0], base["choices"][0]
-    for call in (*(said["message"].get("tool_calls") or ()), *(plain["message"].get("tool_calls") or ())):
+async def _reply(engine: Engine, adapter: Adapter | None, row: Probe, max_tokens: int) -> Probe:
+    body: JsonObject = {**row["body"], "max_tokens": max_tokens, "temperature": 0}
+    answer: Probe = await engine.answer("chat/completions", body, adapter)
+    return answer
+
+
+def _said(reply: Probe) -> Probe:
+    message: Probe = reply["choices"][0]["message"]
+    for call in message.get("tool_calls") or ():
         del call["id"]  # drawn anew each time
-    return said["message"] != plain["message"], said["finish_reason"] != "length"
+    return message
 
 
 async def _cause(engine: Engine, adapter: Adapter | None, probe: Probe, tolerance: float) -> str:
@@ -190,7 +200,7 @@ async def _cause(engine: Engine, adapter: Adapter | None, probe: Probe, toleranc
     with tempfile.TemporaryDirectory(prefix=".modules-", dir=adapter.path.parent) as folder:  # where engines look
         # All at once: an engine that starts anew for an adapter then starts once for all.
         asked = [_part_is_wrong(engine, adapter, Path(folder), kind, probe, tolerance) for kind in probe["modules"]]
-        wrong = [said for said in await asyncio.gather(*asked) if said]
+        wrong = [said for said in await all_of(asked) if said]
     if not wrong:
         return "The adapter is not applied as it was trained; each of its modules alone is."
     return f"Not applied as trained: {', '.join(wrong)}."

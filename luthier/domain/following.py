@@ -18,7 +18,7 @@ LAST_EPOCHS: Final = 3  # whose ends stay usable, as at OpenAI; and the best one
 class EventReader:
     """Passes a run's events on to the job, each once.
 
-    What comes after the trainer takes as long as so many rows through its model: `publishing_rows`.
+    What comes after the trainer takes as long as learning from so many rows: `publishing_rows`.
     """
 
     def __init__(self, held: Held, publishing_rows: float) -> None:

@@ -6,6 +6,7 @@ any crash: a claim starts a job's leg from what the run folder and the rows say.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,7 +35,8 @@ from luthier.domain.validation import public_hyperparameters, validate
 from luthier.store import jobs
 
 POLL_S: Final = 0.25
-PUBLISHING_ROWS: Final = 50.0  # what comes after a trainer, in rows through its model, before the first was seen
+WARM_AFTER_S: Final = 20.0  # after a job, whose model is asked its first questions meanwhile
+PUBLISHING_ROWS: Final = 20.0  # what comes after a trainer, in rows learnt from, before the first was seen
 MOST_DEATHS: Final = 5  # of a trainer without a step between them
 ENGINE_TRIES: Final = 120  # an hour of leases that run out, for a trained job whose engine does not answer
 DIED: Final = {"failed": "killed", "stopped": "stopped", "no memory": "killed for want of memory"}  # by others
@@ -54,6 +56,7 @@ class Runner:
         self._signs = platform.settings.data / "runners"
         self._sign = Sign(self._signs)
         self._look_again_at = 0.0
+        self._warm_at = 0.0  # when to have a trainer ready: at the start, and after each job
         self._publishing_rows = PUBLISHING_ROWS  # then as the last
         self._engine_away: Counter[str] = Counter()  # how often a trained job could not be published
         self._validating = Looping("validate", self._look_for_files, platform.database.bell("job"))
@@ -71,6 +74,7 @@ class Runner:
         self._training.stopping.set()  # both let go at once, the slower one first
         self._validating.stop()
         self._training.stop()
+        self._compute.close()
         self._sign.take_down()
 
     def _look_for_files(self) -> bool:
@@ -80,7 +84,13 @@ class Runner:
         return found
 
     def _look_for_queued(self) -> bool:
-        return self._claimed(("queued", "running"), self._train)
+        found = self._claimed(("queued", "running"), self._train)
+        if found:
+            self._warm_at = time.monotonic() + WARM_AFTER_S
+        elif self._platform.settings.warm_trainer and time.monotonic() > self._warm_at:
+            self._warm_at = math.inf
+            self._compute.warm()
+        return found
 
     def _claimed(self, statuses: tuple[JobStatus, ...], leg: Callable[[Held], None]) -> bool:
         database = self._platform.database

@@ -74,13 +74,12 @@ class _EdgeScores(torch.autograd.Function):
             sum_P = p_PV.sum(-1)
             logp_E[mine] = chosen - (top_P + sum_P.log())[slot]
             if learn:
-                p_PV.div_(sum_P[:, None])
-                p_E[mine] = p_PV[slot, token]
+                p_E[mine] = p_PV[slot, token] / sum_P[slot]
                 p_PV[slot, token] = 0
                 if slope_PV is not None:
                     slope_E[mine] = slope_PV[slot, token]
                     p_PV.mul_(slope_PV)
-                rest_PD[part] = torch.mm(p_PV.to(vocabulary_VD.dtype), vocabulary_VD)
+                rest_PD[part] = torch.mm(p_PV.to(vocabulary_VD.dtype), vocabulary_VD).float().div_(sum_P[:, None])
         ctx.save_for_backward(rest_PD, vocabulary_VD, slot_E, token_E, slope_E, p_E)
         ctx.mark_non_differentiable(hit_E)
         return logp_E, hit_E

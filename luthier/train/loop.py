@@ -21,7 +21,7 @@ from luthier.data.chats import DataFile, Which
 from luthier.data.receipt import check
 from luthier.data.rows import Rows
 from luthier.train.budget import Budget
-from luthier.train.checkpoints import Checkpoints, Progress
+from luthier.train.checkpoints import KEPT_EPOCHS, Checkpoints, Progress
 from luthier.train.dataset import Batches, Dataset, Sample, batches, read_kept
 from luthier.train.device import peak_bytes
 from luthier.train.dpo import Dpo
@@ -30,7 +30,7 @@ from luthier.train.objective import Measured, Objective
 from luthier.train.optimiser import Optimiser
 from luthier.train.policy import Policy, load_policy, require_memory
 from luthier.train.probe import PROBES, passes, write_probe
-from luthier.train.quote import heaviest, row_seconds, steps_seconds, validation_seconds
+from luthier.train.quote import Forecast, Pace, heaviest, validation_seconds
 from luthier.train.supervised import supervised
 from luthier.train.trie import build_trie
 
@@ -86,8 +86,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
         )
         if progress.epoch_end:  # killed after the checkpoint stood and before it was told
             journal.say("checkpoint", progress.step, progress.metrics)
-        if not progress.step:
-            journal.say("quote", 0, _quote(policy, objective, data, validation, spec, budget))
+        forecast = None if progress.step else _forecast(policy, objective, data, validation, spec, budget)
         order: Batches | None = None
         saved_at, save_s = time.monotonic(), 0.0
         begun = saved_at - progress.seconds
@@ -99,6 +98,10 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
             samples = data.read(order[place])
             multiplied = policy.flops
             measured = budget.fit(partial(objective, policy, samples, learn=True), step)
+            if forecast is not None:
+                forecast.pace.add(order[place], time.monotonic() - started)
+                journal.say("quote", 0, forecast.told(peak_bytes(policy.adapter.flat.device)))
+                forecast = None
             norm = optimiser.step(step)
             if not (math.isfinite(measured.loss) and math.isfinite(norm)):
                 look = partial(_not_finite, policy, objective, samples, step, "training")
@@ -128,7 +131,8 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
             journal.add_metrics(step, metrics)
             stopping = stop_asked()
             saving = time.monotonic()
-            if epoch_end or stopping or saving - saved_at > max(STATE_EVERY_S, SAVING_RESTS * save_s):
+            kept = epoch_end and (validation is not None or epoch >= spec.hyperparameters.n_epochs - KEPT_EPOCHS)
+            if kept or stopping or saving - saved_at > max(STATE_EVERY_S, SAVING_RESTS * save_s):
                 journal.sync()
                 checkpoints.save(progress, policy.adapter, optimiser)
                 saved_at = time.monotonic()
@@ -156,31 +160,25 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
     return True
 
 
-def _quote(
+def _forecast(
     policy: Policy, objective: Objective, data: Dataset, validation: Dataset | None, spec: RunSpec, budget: Budget
-) -> JsonObject:
-    """What is to come, measured: seconds from here to the adapter, and the most memory that they take."""
+) -> Forecast:
+    """What is to come, measured but for the first step."""
     numbers = spec.hyperparameters
 
     def learn(samples: Sequence[Sample]) -> None:
         budget.fit(partial(objective, policy, samples, learn=True), 0)
         policy.adapter.gradient.zero_()
 
-    seconds = steps_seconds(data, spec, learn)
+    pace, validating_s = Pace(data, spec, learn), 0.0
     if validation is not None:
         steps = math.ceil(len(data) / numbers.batch_size) * numbers.n_epochs
         parts = (1 + steps // VALIDATE_EVERY) * min(numbers.batch_size, len(validation))
         group = validation.read(range(min(VALIDATION_GROUP, len(validation))))
         count = parts + numbers.n_epochs * len(validation)
-        seconds += budget.fit(partial(validation_seconds, policy, objective, group, count), 0)
-    probed = validation or data
-    each_s = row_seconds(policy, probed.read(range(min(PROBES, len(probed)))))
-    return {
-        "seconds": seconds + each_s * passes(policy),
-        "row_seconds": each_s,
-        "peak_memory_bytes": peak_bytes(policy.adapter.flat.device),
-        "trained_tokens": int(data.tokens.sum()) * numbers.n_epochs,
-    }
+        validating_s = budget.fit(partial(validation_seconds, policy, objective, group, count), 0)
+    row_tokens = float((validation or data).tokens[:PROBES].mean())
+    return Forecast(pace, validating_s, row_tokens, passes(policy), int(data.tokens.sum()) * numbers.n_epochs)
 
 
 def _data(file: DataFile, receipt: Path, run: RunFolder, base: BaseFolder, rows: Rows) -> Dataset:

@@ -230,22 +230,19 @@ class _LoraProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: _Context, x_NI: Tensor, _: Tensor, a_SI: Tensor, b_SO: Tensor, group: LoraGroup) -> Tensor:
-        u_NS = torch.mm(x_NI, a_SI.t())
-        ctx.save_for_backward(x_NI, u_NS, a_SI, b_SO)
         ctx.group = group
-        y_NO = torch.mm(u_NS, b_SO)
         with all_threads():
-            y_NO.addmm_(x_NI, group.weight_OI.t())
+            u_NS = torch.mm(x_NI, a_SI.t())
+            y_NO = torch.mm(u_NS, b_SO).addmm_(x_NI, group.weight_OI.t())
+        ctx.save_for_backward(x_NI, u_NS, a_SI, b_SO)
         return y_NO if group.bias_O is None else y_NO.add_(group.bias_O)
 
     @staticmethod
     def backward(ctx: _Context, g_NO: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         x_NI, u_NS, a_SI, b_SO = ctx.saved_tensors
-        v_NS = torch.mm(g_NO, b_SO.t())
-        ctx.group.learn(torch.mm(v_NS.t(), x_NI), torch.mm(u_NS.t(), g_NO))
-        if not ctx.needs_input_grad[0]:
-            return None, None, None, None, None
-        dx_NI = torch.mm(v_NS, a_SI)
         with all_threads():
-            dx_NI.addmm_(g_NO, ctx.group.weight_OI)
-        return dx_NI, None, None, None, None
+            v_NS = torch.mm(g_NO, b_SO.t())
+            ctx.group.learn(torch.mm(v_NS.t(), x_NI), torch.mm(u_NS.t(), g_NO))
+            if not ctx.needs_input_grad[0]:
+                return None, None, None, None, None
+            return torch.mm(v_NS, a_SI).addmm_(g_NO, ctx.group.weight_OI), None, None, None, None

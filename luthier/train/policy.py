@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -66,12 +66,15 @@ class Policy:
         with all_threads():
             return measure_peak(max((layer.weight for layer in self.adapter.layers.values()), key=Tensor.numel))
 
-    def next_tokens(self, ids_T: Ids, start: int) -> Tensor:
-        """`[T - start, V]`: log-probabilities of the ids from `start`, which is 1 or more, on."""
+    def next_tokens(self, rows: Sequence[tuple[Ids, int]]) -> list[Tensor]:
+        """Of each row's ids `[T]`, `[T - start, V]`: log-probabilities of those from its `start`, 1 or more, on."""
         self.adapter.begin()
-        hidden_ND = self._states(build_trie([Row(ids_T, np.ones(len(ids_T), np.float32))]))[start - 1 :]
+        trie = build_trie([Row(ids, (np.arange(len(ids)) >= start).astype(np.float32)) for ids, start in rows])
+        node_L = torch.from_numpy(trie.node_E[trie.edge_L])
+        hidden_LD = self._states(trie)[node_L]
         with all_threads():
-            return capped((hidden_ND @ self._vocabulary_VD.t()).float(), self._cap).log_softmax(-1)
+            logp_LV = capped((hidden_LD @ self._vocabulary_VD.t()).float(), self._cap).log_softmax(-1)
+        return [logp_LV[torch.from_numpy(trie.row_L == row)] for row in range(len(rows))]
 
     @contextmanager
     def as_base(self) -> Iterator[None]:

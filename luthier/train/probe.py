@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from luthier.core.json import Json, JsonObject
 from luthier.core.run import write_atomic
 from luthier.data.chats import Chat, Completion, Example, Preference
 from luthier.data.rows import Row, Rows
-from luthier.train.policy import Policy
+from luthier.train.policy import Ids, Policy
 
 PROBES: Final = 3
 MANY: Final = 1000  # of the likeliest tokens, among which one that is text is looked for
@@ -30,38 +30,38 @@ TOKENS: Final = 4  # of each answer: enough to tell an adapter that is not appli
 
 
 def passes(policy: Policy) -> int:
-    """How often a row goes through the model for a probe."""
+    """How often a row goes through the model for a probe, at most: rows are in one trie where they can be."""
     return 2 * PROBES + len(_kinds(policy))
 
 
 def write_probe(path: Path, policy: Policy, examples: Sequence[tuple[int, Example]], rows: Rows, template: str) -> None:
     """Write what the policy thinks of the examples."""
+    taken = [
+        (example, row, place)
+        for (_, example), (row, *_) in zip(examples, rows.encode(examples), strict=True)
+        if (place := _last_learnt(row)) is not None
+    ]
+    asked = [(row.ids[: start + TOKENS], start) for _, row, place in taken for start, _ in [row.answers[place]]]
+    trained = _likeliest(policy, asked, rows)
+    with policy.as_base():
+        base = _likeliest(policy, asked, rows)
     probes: list[Json] = []
-    modules: JsonObject = {}
-    for (_, example), made in zip(examples, rows.encode(examples), strict=True):
-        row = made[0]
-        place = _last_learnt(row)
-        if place is None:
-            continue
+    for number, (example, row, place) in enumerate(taken):
         start, end = row.answers[place]
-        ids = row.ids[: start + TOKENS]
-        if not probes:
-            modules = _by_module(policy, ids, start, rows)
-        with policy.as_base():
-            base = _likeliest(policy, ids, start, rows)
         probes.append(
             {
                 "body": _body(example, place),
                 "prompt_ids": row.ids[:start].tolist(),
                 "prompt_texts": [rows.text_of(int(i)) for i in row.ids[:start]],
-                "answer_ids": ids[start:end].tolist(),
+                "answer_ids": row.ids[start : min(end, start + TOKENS)].tolist(),
                 "answer_tokens": end - start,
                 "end": _end(row, end, rows),
-                "trained": _likeliest(policy, ids, start, rows),
-                "base": base,
+                "trained": trained[number],
+                "base": base[number],
             }
         )
     today = rows.today.isoformat() if rows.today else None
+    modules = _by_module(policy, asked[:1], rows)
     probe: JsonObject = {"template": template, "today": today, "rows": probes, "modules": modules}
     write_atomic(path, json.dumps(probe).encode())
 
@@ -90,24 +90,27 @@ def _prompt(chat: Chat, place: int) -> tuple[JsonObject, ...]:
     return chat.messages[: learnt[place]]
 
 
-def _likeliest(policy: Policy, ids: np.ndarray, start: int, rows: Rows) -> list[Json]:
+def _likeliest(policy: Policy, asked: Sequence[tuple[Ids, int]], rows: Rows) -> list[Json]:
+    """Of each row asked, `[id, log-probability]` of the likeliest text at every position from its start on."""
+    if not asked:
+        return []
     with torch.no_grad():
-        logp_TV = policy.next_tokens(ids, start)
-    found: list[Json] = []
-    for logp_V in logp_TV:
-        spoken = next(i for i in logp_V.topk(min(MANY, len(logp_V))).indices.tolist() if rows.is_text(i))
-        found.append([spoken, float(logp_V[spoken])])
-    return found
+        return [[_spoken(logp_V, rows) for logp_V in logp_TV] for logp_TV in policy.next_tokens(asked)]
 
 
-def _by_module(policy: Policy, ids: np.ndarray, start: int, rows: Rows) -> JsonObject:
-    layers = policy.adapter.layers
+def _spoken(logp_V: Tensor, rows: Rows) -> Json:
+    spoken = next(i for i in logp_V.topk(min(MANY, len(logp_V))).indices.tolist() if rows.is_text(i))
+    return [spoken, float(logp_V[spoken])]
+
+
+def _by_module(policy: Policy, asked: Sequence[tuple[Ids, int]], rows: Rows) -> JsonObject:
+    """What the model thinks of one row with the adapter on one kind of layer alone, by kind."""
     found: JsonObject = {}
     try:
-        for kind in _kinds(policy):
-            for name, layer in layers.items():
+        for kind in _kinds(policy) if asked else ():
+            for name, layer in policy.adapter.layers.items():
                 layer.on = name.endswith("." + kind)
-            found[kind] = _likeliest(policy, ids, start, rows)
+            (found[kind],) = _likeliest(policy, asked, rows)
     finally:
         policy.adapter.enable(True)
     return found

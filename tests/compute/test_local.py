@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from luthier.core.run import RunFolder
 from luthier.train.__main__ import _alone
 import time
+from pathlib import Path
 with _alone(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)
@@ -90,3 +92,60 @@ def test_a_kill_is_for_want_of_memory_where_the_kernel_counts_it(run, monkeypatc
     compute.start(run, 1)
     compute._children[run.path].kill()
     assert wait(compute, run) == state
+
+
+def test_one_that_waits_is_told_of_a_run_and_ends_as_any_other(run):
+    compute = LocalCompute()
+    compute.warm()
+    waiting = compute._waiting
+    compute.warm()
+    assert compute._waiting is waiting
+    compute.start(run, 3)
+    assert compute._children[run.path] is waiting
+    assert wait(compute, run) == "failed"
+    assert "spec.json" in run.log.read_text()
+
+
+def test_one_that_ended_before_it_was_told_is_replaced(run):
+    run.adapter.mkdir()
+    compute = LocalCompute()
+    compute.warm()
+    waiting = compute._waiting
+    waiting.kill()
+    waiting.wait()
+    compute.start(run, 1)
+    assert compute._children[run.path] is not waiting
+    assert wait(compute, run) == "finished"
+
+
+def test_one_that_is_about_to_end_is_told_of_nothing(run, monkeypatch):
+    run.adapter.mkdir()
+    compute = LocalCompute()
+    compute.warm()
+    waiting = compute._waiting
+    monkeypatch.setattr(local, "WARM_S", 0.0)
+    compute.start(run, 1)
+    assert compute._children[run.path] is not waiting
+    assert waiting.poll() is not None
+    assert wait(compute, run) == "finished"
+
+
+def test_none_waits_beside_one_at_work_or_where_memory_is_little(run, monkeypatch):
+    compute = LocalCompute()
+    compute.start(run, 1)
+    compute.warm()
+    assert compute._waiting is None
+    assert wait(compute, run) == "failed"
+    monkeypatch.setattr(local, "memory_bytes", lambda: local.LITTLE_MEMORY - 1)
+    compute.warm()
+    assert compute._waiting is None
+
+
+def test_one_that_waits_ends_with_whoever_started_it(tmp_path):
+    script = "from luthier.compute.local import LocalCompute as L; c = L(); c.warm(); print(c._waiting.pid, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as starter:
+        waiting = int(starter.stdout.readline())
+    until = time.monotonic() + 60
+    while Path(f"/proc/{waiting}/cmdline").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{waiting}/cmdline").exists() or not Path(f"/proc/{waiting}/cmdline").read_bytes()

@@ -14,8 +14,8 @@ def test_epochs_of_large_models_are_openais(examples, epochs):
     assert resolve(examples=examples, parameters=LARGE).n_epochs == epochs
 
 
-@pytest.mark.parametrize(("examples", "epochs", "batch"), [(10, 10, 1), (50, 5, 5), (200, 4, 16), (2000, 3, 16)])
-def test_small_models_make_fifty_steps_at_least(examples, epochs, batch):
+@pytest.mark.parametrize(("examples", "epochs", "batch"), [(10, 10, 2), (50, 5, 10), (200, 4, 16), (2000, 3, 16)])
+def test_small_models_see_more_of_little_data(examples, epochs, batch):
     found = resolve(examples=examples, parameters=SMALL)
     assert (found.n_epochs, found.batch_size) == (epochs, batch)
 
@@ -23,7 +23,14 @@ def test_small_models_make_fifty_steps_at_least(examples, epochs, batch):
 def test_what_is_given_stays():
     found = resolve(examples=50, parameters=SMALL, n_epochs=2, batch_size=7, learning_rate_multiplier=0.5)
     assert (found.n_epochs, found.batch_size, found.learning_rate_multiplier) == (2, 7, 0.5)
-    assert found.learning_rate == 0.5 * resolve(examples=50, parameters=SMALL).learning_rate
+    alike = resolve(examples=50, parameters=SMALL, n_epochs=2, batch_size=7)
+    assert found.learning_rate == 0.5 * alike.learning_rate
+
+
+@pytest.mark.parametrize(("batch_size", "rate"), [(1, 1e-3), (5, 1e-3), (10, 1.41e-3), (25, 2e-3), (50, 2e-3)])
+def test_few_steps_are_larger(batch_size, rate):
+    found = resolve(examples=50, parameters=SMALL, n_epochs=5, batch_size=batch_size)
+    assert found.learning_rate == pytest.approx(rate, rel=0.01)
 
 
 def test_a_batch_is_no_larger_than_the_data():

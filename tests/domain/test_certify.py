@@ -202,15 +202,18 @@ def test_a_comparison_of_nothing_is_no_praise(tuned, tmp_path):
 
 
 def test_calls_are_alike_whatever_their_ids():
-    row = {"body": {"messages": []}, "answer_tokens": 4}
-    said = [{"name": "look", "arguments": "{}"}, {"name": "look", "arguments": "{}"}, {"name": "go", "arguments": "{}"}]
+    names = ["look", "look", "look", "go"]  # tuned, tuned, base, base
+    row = {"body": {"messages": []}, "prompt_ids": [], "answer_ids": [], "answer_tokens": 4, "end": None}
+    probe = {"template": "", "rows": [{**row, "trained": [], "base": []}] * 2, "modules": {}}
 
     class Calling:
+        async def tokenize(self, body, adapter, today):
+            return []
+
         async def answer(self, endpoint, body, adapter):
-            call = {"id": f"call_{len(said)}", "type": "function", "function": said.pop(0)}
+            call = {"id": f"call_{len(names)}", "type": "function", "function": {"name": names.pop(0), "arguments": ""}}
             choice = {"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
             return {"choices": [choice], "usage": {"completion_tokens": 4}}
 
-    assert asyncio.run(certify._replies(Calling(), Adapter("a", None), row)) == (False, True)
-    said.append({"name": "look", "arguments": "{}"})
-    assert asyncio.run(certify._replies(Calling(), Adapter("a", None), row)) == (True, True)
+    found = asyncio.run(compare(Calling(), Adapter("a", None), probe, ""))
+    assert (found.replies, found.differed, found.stopped) == (2, 1, 2)

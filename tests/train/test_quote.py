@@ -59,7 +59,7 @@ def test_it_takes_the_memory_of_the_heaviest_batch(tmp_path, base, monkeypatch):
 
 def test_measured_steps_change_no_byte(tmp_path, base, monkeypatch):
     quoted = trained(tmp_path / "quoted", base)
-    monkeypatch.setattr(loop, "_quote", lambda *_: {})
+    monkeypatch.setattr(loop, "_forecast", lambda *_: None)
     plain = trained(tmp_path / "plain", base)
     for name in ("adapter/adapter_model.safetensors", "metrics.csv", "probe.json"):
         assert (quoted.path / name).read_bytes() == (plain.path / name).read_bytes()
@@ -78,13 +78,12 @@ def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path
         now += learnt[-1] / 1000
 
     monkeypatch.setattr(quote.time, "perf_counter", lambda: now)
-    assert quote.steps_seconds(data, spec, learn) == pytest.approx(2 * data.tokens.sum() / 1000)
+    pace = quote.Pace(data, spec, learn)
+    first = batches(12, 4, seed=spec.seed, epoch=0)[0]
+    pace.add(first, int(data.tokens[first].sum()) / 1000)
+    assert pace.seconds == pytest.approx(2 * data.tokens.sum() / 1000)
     every = [b for epoch in (0, 1) for b in batches(12, 4, seed=spec.seed, epoch=epoch)]
     assert learnt[0] == max(int(data.tokens[batch].sum()) for batch in every)
-
-
-def test_no_row_takes_no_time():
-    assert quote.row_seconds(None, []) == 0.0
 
 
 @pytest.mark.parametrize(
