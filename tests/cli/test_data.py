@@ -28,7 +28,7 @@ def test_a_good_file_is_counted_shown_and_priced(check):
     assert done.exit_code == 0
     for words in ("12 examples for supervised, in tokens of tiny", "Tokens an example", "what is learnt in green"):
         assert words in done.output
-    assert "Training: 9 epochs by default" in done.output
+    assert "Training: 8 epochs by default" in done.output
 
 
 def test_a_bad_file_names_its_lines_and_fails(check):
