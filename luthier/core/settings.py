@@ -45,7 +45,7 @@ class Settings:
     retention_days: int | None = None  # how long stored chats, responses and trainers' logs are kept
     compute: str = "local"
     training_memory: int | None = None  # bytes that a training may take
-    warm_trainer: bool = True  # one is ready at the start, after each job and 15 minutes on: it begins 4 s sooner
+    warm_trainer: bool = True  # one is ready at the start, after each job and 15 minutes on: it begins 2 to 4 s sooner
     serving_memory: int | None = None  # bytes that the engines of several bases may take together
     engine: str = "llamacpp"  # or vllm:URL, vllm:FOLDER
     engines: Mapping[str, str] = field(default_factory=dict)  # of bases that another engine serves
