@@ -102,17 +102,14 @@ class LocalCompute:
     def _told(self, arguments: list[str]) -> subprocess.Popen[bytes] | None:
         """The trainer that waited, now with a run to train; None where none did."""
         waiting = self._waiting
-        if waiting is None or waiting.stdin is None or not self._is_warm():
-            self.close()
-            return None
-        try:
-            with waiting.stdin as told:
-                told.write(json.dumps(arguments).encode() + b"\n")
-        except BrokenPipeError:  # it has just ended, whyever
-            self.close()
-            return None
-        self._waiting = None
-        return waiting
+        if waiting is not None and waiting.stdin is not None and self._is_warm():
+            with contextlib.suppress(BrokenPipeError):  # it has just ended, whyever
+                with waiting.stdin as told:
+                    told.write(json.dumps(arguments).encode() + b"\n")
+                self._waiting = None
+                return waiting
+        self.close()
+        return None
 
     def _was_for_memory(self, run: RunFolder) -> bool:
         """Of a SIGKILL, which anybody may have sent: whether the kernel says that it sent one meanwhile."""

@@ -19,7 +19,6 @@ from pathlib import Path
 from luthier.core.run import RunFolder
 from luthier.train.__main__ import _alone
 import time
-from pathlib import Path
 with _alone(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)
@@ -113,6 +112,19 @@ def test_one_that_ended_before_it_was_told_is_replaced(run):
     waiting = compute._waiting
     waiting.kill()
     waiting.wait()
+    compute.start(run, 1)
+    assert compute._children[run.path] is not waiting
+    assert wait(compute, run) == "finished"
+
+
+def test_one_that_ends_while_it_is_told_is_replaced(run, monkeypatch):
+    run.adapter.mkdir()
+    compute = LocalCompute()
+    compute.warm()
+    waiting = compute._waiting
+    waiting.kill()
+    waiting.wait()
+    monkeypatch.setattr(compute, "_is_warm", lambda: True)  # as it was a moment ago
     compute.start(run, 1)
     assert compute._children[run.path] is not waiting
     assert wait(compute, run) == "finished"

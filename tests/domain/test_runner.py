@@ -156,3 +156,19 @@ def test_a_trainer_whose_server_was_killed_ends_with_its_job(tmp_path, monkeypat
         assert left.status == "queued"
         told = [event.message for event in server.client.fine_tuning.jobs.list_events(job.id).data]
         assert told[0] == "Job paused; its training goes on from the last step when it is resumed"
+
+
+def test_a_trainer_waits_from_the_start_and_some_time_after_each_job(tmp_path, monkeypatch):
+    found = iter([False, False, True, False, False, False])
+    with serving(tmp_path, background=False, warm_trainer=True) as server:
+        worker = runner.Runner(server.platform, None)
+        worker._compute = Mock()
+        monkeypatch.setattr(worker, "_claimed", lambda *_: next(found))
+        told = []
+        for now in (1, 2, 3, 4, 3 + runner.WARM_AFTER_S + 1, 1000):
+            monkeypatch.setattr(runner.time, "monotonic", lambda now=now: now)
+            worker._look_for_queued()
+            told.append(worker._compute.warm.call_count)
+        monkeypatch.undo()
+        worker._sign.take_down()
+    assert told == [1, 1, 1, 1, 2, 2]
