@@ -46,6 +46,7 @@ class Policy:
         self._require_trie(model)
         self.adapter: Final = Adapter(model, spec.adapter, seed=spec.seed)
         self._frozen: Final = sum(layer.weight.numel() for layer in self.adapter.layers.values())
+        self.token_bytes: Final = token_bytes(model.config, model.dtype)
         self.token_budget = token_budget(model, spec)
         self.most_tokens = 0  # computed of the largest trie scored, since someone set it to 0
         self.flops = 0.0  # multiplied so far with layers that are adapted and with the vocabulary, LoRA's own included

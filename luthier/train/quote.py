@@ -1,7 +1,7 @@
 """What a run's steps will take, measured on its own batches before the first is learnt from. Knows no run folder.
 
-The first step's gradient is the last that is measured, and is learnt from. Else nothing of the run changes: gradients
-are dropped, the optimiser does not step, nothing is drawn by chance.
+The first step's gradient is the last that is measured, and is learnt from; of a short run it is the only one. Else
+nothing of the run changes: gradients are dropped, the optimiser does not step, nothing is drawn by chance.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from luthier.train.dataset import Dataset, Numbers, Sample, batches
 from luthier.train.objective import Objective
 from luthier.train.policy import Policy
 
-ENOUGH_S: Final = 3.0  # of measured steps beside the first; of a short run this share of it
-ENOUGH_SHARE: Final = 0.03
+ENOUGH_S: Final = 3.0  # of measured steps beside the first
+ENOUGH_SHARE: Final = 0.03  # of a run's tokens, for the heaviest batch and for the others
 # Where among an epoch's batches, sorted by their tokens, those stand that are measured: in the middle first.
 PLACES: Final = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8)
 
@@ -36,16 +36,17 @@ class Forecast:
     passes: int
     trained_tokens: int
 
-    def told(self, memory_bytes: int) -> JsonObject:
-        """The event's data: seconds from the first step to the adapter, and the most memory that was taken so far.
+    def told(self, memory_bytes: int, token_bytes: int) -> JsonObject:
+        """The event's data: seconds from the first step to the adapter, and the most memory.
 
-        A row that is only looked at takes half of one that is learnt from: one product with a frozen weight, not two.
+        `memory_bytes`: what was taken so far; `token_bytes`: by each token more at once. A row that is only looked at
+        takes half of one that is learnt from: one product with a frozen weight, not two.
         """
         row_s = self.pace.token_s * self.row_tokens
         return {
             "seconds": self.pace.seconds + self.validating_s + self.passes * row_s / 2,
             "row_seconds": row_s,
-            "peak_memory_bytes": memory_bytes,
+            "peak_memory_bytes": memory_bytes + self.pace.tokens_to_come * token_bytes,
             "trained_tokens": self.trained_tokens,
         }
 
@@ -53,22 +54,31 @@ class Forecast:
 class Pace:
     """Seconds a token of a run's steps. `learn` leaves its gradient to the caller.
 
-    The batch with the most tokens goes first: it warms up, and takes the memory that the run will. Of the others the
-    median counts, of two the faster one: what else the machine does for a moment does not.
+    The batch with the most tokens goes first: it warms up, and takes the memory that the run will. A run of 33
+    steps or fewer does without, as it would take longer by that step. Of the others the median counts, of two the
+    faster one: what else the machine does for a moment does not. At once it holds `token_budget` tokens, or fewer.
     """
 
-    def __init__(self, data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample]], object]) -> None:
+    def __init__(
+        self, data: Dataset, spec: RunSpec, token_budget: int, learn: Callable[[Sequence[Sample]], object]
+    ) -> None:
         self._tokens = data.tokens
+        self._budget = token_budget
         self._everything = int(data.tokens.sum()) * spec.hyperparameters.n_epochs
         self._each_s: list[float] = []
+        largest = heaviest(data, spec)
+        self._most = int(data.tokens[largest].sum())
+        self._held = 0
+        if self._most > ENOUGH_SHARE * self._everything:
+            return
 
         def measured(batch: Numbers) -> float:
             started = time.perf_counter()
             learn(data.read(batch))
             return time.perf_counter() - started
 
-        largest = heaviest(data, spec)
-        expected_s = measured(largest) / int(data.tokens[largest].sum())
+        expected_s = measured(largest) / self._most
+        self._held = self._most
         first = batches(len(data), spec.hyperparameters.batch_size, seed=spec.seed, epoch=0)
         tokens = first.sums(data.tokens)
         by_tokens = tokens.argsort(kind="stable")
@@ -83,12 +93,19 @@ class Pace:
 
     def add(self, batch: Numbers, took: float) -> None:
         """A step that was measured elsewhere."""
-        self._each_s.append(took / int(self._tokens[batch].sum()))
+        tokens = int(self._tokens[batch].sum())
+        self._held = max(self._held, tokens)
+        self._each_s.append(took / tokens)
 
     @property
     def token_s(self) -> float:
         """Of one token."""
         return median_low(self._each_s)
+
+    @property
+    def tokens_to_come(self) -> int:
+        """How many more tokens the run will hold at once than were so far, before what they share."""
+        return min(self._most, self._budget) - min(self._held, self._budget)
 
     @property
     def seconds(self) -> float:

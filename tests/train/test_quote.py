@@ -39,21 +39,27 @@ def test_it_stands_before_the_first_step_and_beside_it_what_was(tmp_path, base):
     assert actual["seconds"] > 0
 
 
-def test_it_takes_the_memory_of_the_heaviest_batch(tmp_path, base, monkeypatch):
+@pytest.mark.parametrize(("epochs", "measured"), [(1, False), (5, True)])
+def test_it_takes_the_memory_of_the_heaviest_batch(tmp_path, base, monkeypatch, epochs, measured):
     """On a machine whose memory fills by a megabyte a token. Twenty chats of different lengths, two at once: the batch
-    with the longest two is none of those that are measured for their time."""
-    most = 0
+    with the longest two is none of those that are measured for their time. A run of ten steps does not measure it
+    either: it would take a tenth longer."""
+    most = steps = 0
 
     def noted(policy, samples, *, learn):
-        nonlocal most
+        nonlocal most, steps
+        steps += 1
         most = max(most, sum(len(row.ids) for sample in samples for row in sample.rows))
         return supervised(policy, samples, learn=learn)
 
     monkeypatch.setitem(loop.OBJECTIVES, "supervised", lambda _: noted)
     monkeypatch.setattr(loop, "peak_bytes", lambda _: most << 20)
+    monkeypatch.setattr(policy, "token_bytes", lambda *_: 1 << 20)
+    monkeypatch.setattr(policy, "token_budget", lambda *_: 100_000)
     chats = [chat_line(f"question {i}", "ansir " * i) for i in range(1, 21)]
-    run = make_run(tmp_path / "run", base, chats, hyperparameters=replace(TWO_EPOCHS, n_epochs=1, batch_size=2))
+    run = make_run(tmp_path / "run", base, chats, hyperparameters=replace(TWO_EPOCHS, n_epochs=epochs, batch_size=2))
     assert train(run, Fence(run, 0), lambda: False)
+    assert (steps > 10 * epochs) == measured
     assert said(run, "quote")["peak_memory_bytes"] == said(run, "finished")["peak_memory_bytes"] == most << 20
 
 
@@ -65,10 +71,11 @@ def test_measured_steps_change_no_byte(tmp_path, base, monkeypatch):
         assert (quoted.path / name).read_bytes() == (plain.path / name).read_bytes()
 
 
-def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path, base, monkeypatch):
-    """A clock that goes on by a millisecond a token."""
+@pytest.mark.parametrize("epochs", [2, 20])
+def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path, base, monkeypatch, epochs):
+    """A clock that goes on by a millisecond a token. Of 60 steps the heaviest comes first, of six there is one."""
     now, learnt = 0.0, []
-    run = make_run(tmp_path / "run", base, CHATS, hyperparameters=TWO_EPOCHS)
+    run = make_run(tmp_path / "run", base, CHATS, hyperparameters=replace(TWO_EPOCHS, n_epochs=epochs))
     spec = run.read_spec()
     data = loop._training_data(run, base, loop.Rows(base, spec.context_tokens))
 
@@ -78,12 +85,18 @@ def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path
         now += learnt[-1] / 1000
 
     monkeypatch.setattr(quote.time, "perf_counter", lambda: now)
-    pace = quote.Pace(data, spec, learn)
+    pace = quote.Pace(data, spec, 100_000, learn)
     first = batches(12, 4, seed=spec.seed, epoch=0)[0]
     pace.add(first, int(data.tokens[first].sum()) / 1000)
-    assert pace.seconds == pytest.approx(2 * data.tokens.sum() / 1000)
-    every = [b for epoch in (0, 1) for b in batches(12, 4, seed=spec.seed, epoch=epoch)]
-    assert learnt[0] == max(int(data.tokens[batch].sum()) for batch in every)
+    assert pace.seconds == pytest.approx(epochs * data.tokens.sum() / 1000)
+    every = [batch for epoch in range(epochs) for batch in batches(12, 4, seed=spec.seed, epoch=epoch)]
+    most = max(int(data.tokens[batch].sum()) for batch in every)
+    if epochs == 2:
+        assert not learnt
+        assert pace.tokens_to_come == most - int(data.tokens[first].sum())
+    else:
+        assert learnt[0] == most
+        assert pace.tokens_to_come == 0
 
 
 @pytest.mark.parametrize(
