@@ -1,5 +1,7 @@
 """Memory that runs out, wherever it does, and what a run that goes on knows of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,8 +46,8 @@ def fail(monkeypatch):
     return set_condition
 
 
-def made(path, base):
-    run = make_run(path, base, CHATS, hyperparameters=TWO_EPOCHS)
+def made(path, base, *, epochs=2):
+    run = make_run(path, base, CHATS, hyperparameters=replace(TWO_EPOCHS, n_epochs=epochs))
     run.validation.write_text("\n".join(CHATS))
     return run
 
@@ -106,9 +108,13 @@ def test_memory_that_runs_out_while_measuring_ends_no_run(tmp_path, base, fail):
     assert halvings(run) == [(0, 126), (1, 53)]  # of ten chats with 252 tokens to compute, then of three
 
 
-def test_a_budget_that_no_batch_reaches_is_halved_to_half_of_what_was_tried(tmp_path, base, fail, monkeypatch):
+@pytest.mark.parametrize(("epochs", "step"), [(2, 1), (14, 0)])
+def test_a_budget_that_no_batch_reaches_is_halved_to_half_of_what_was_tried(
+    tmp_path, base, fail, monkeypatch, epochs, step
+):
+    """In the first step of a short run, and of a longer one in the quote, which learns from the heaviest batch."""
     monkeypatch.setattr(policy, "MIN_BUDGET", 1_000_000)
-    run, tries = made(tmp_path / "run", base), 0
+    run, tries = made(tmp_path / "run", base, epochs=epochs), 0
 
     def fails(_, trie):
         nonlocal tries
@@ -118,7 +124,7 @@ def test_a_budget_that_no_batch_reaches_is_halved_to_half_of_what_was_tried(tmp_
 
     fail(fails)
     assert train(run, Fence(run, 0), never)
-    assert (halvings(run), tries) == ([(0, 63)], 1)
+    assert (halvings(run), tries) == ([(step, 63)], 1)
 
 
 def test_a_try_in_vain_is_not_counted(tmp_path, base):
