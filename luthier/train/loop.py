@@ -101,7 +101,7 @@ def train(run: RunFolder, fence: Fence, stop_asked: Callable[[], bool], *, halve
             if forecast is not None:
                 forecast.pace.add(order[place], time.monotonic() - started)
                 taken = peak_bytes(policy.adapter.flat.device)
-                journal.say("quote", 0, forecast.told(taken, policy.token_bytes))
+                journal.say("quote", 0, forecast.told(taken, policy.token_bytes, policy.token_budget))
                 forecast = None
             norm = optimiser.step(step)
             if not (math.isfinite(measured.loss) and math.isfinite(norm)):
@@ -171,7 +171,7 @@ def _forecast(
         budget.fit(partial(objective, policy, samples, learn=True), 0)
         policy.adapter.gradient.zero_()
 
-    pace, validating_s = Pace(data, spec, policy.token_budget, learn), 0.0
+    pace, validating_s = Pace(data, spec, learn), 0.0
     if validation is not None:
         steps = math.ceil(len(data) / numbers.batch_size) * numbers.n_epochs
         parts = (1 + steps // VALIDATE_EVERY) * min(numbers.batch_size, len(validation))

@@ -36,17 +36,17 @@ class Forecast:
     passes: int
     trained_tokens: int
 
-    def told(self, memory_bytes: int, token_bytes: int) -> JsonObject:
+    def told(self, memory_bytes: int, token_bytes: int, token_budget: int) -> JsonObject:
         """The event's data: seconds from the first step to the adapter, and the most memory.
 
-        `memory_bytes`: what was taken so far; `token_bytes`: by each token more at once. A row that is only looked at
-        takes half of one that is learnt from: one product with a frozen weight, not two.
+        `memory_bytes`: what was taken so far; `token_bytes`: by each token more at once, of `token_budget` at most. A
+        row that is only looked at takes half of one that is learnt from: one product with a frozen weight, not two.
         """
         row_s = self.pace.token_s * self.row_tokens
         return {
             "seconds": self.pace.seconds + self.validating_s + self.passes * row_s / 2,
             "row_seconds": row_s,
-            "peak_memory_bytes": memory_bytes + self.pace.tokens_to_come * token_bytes,
+            "peak_memory_bytes": memory_bytes + self.pace.tokens_to_come(token_budget) * token_bytes,
             "trained_tokens": self.trained_tokens,
         }
 
@@ -56,14 +56,11 @@ class Pace:
 
     The batch with the most tokens goes first: it warms up, and takes the memory that the run will. A run of 33
     steps or fewer does without, as it would take longer by that step. Of the others the median counts, of two the
-    faster one: what else the machine does for a moment does not. At once it holds `token_budget` tokens, or fewer.
+    faster one: what else the machine does for a moment does not.
     """
 
-    def __init__(
-        self, data: Dataset, spec: RunSpec, token_budget: int, learn: Callable[[Sequence[Sample]], object]
-    ) -> None:
+    def __init__(self, data: Dataset, spec: RunSpec, learn: Callable[[Sequence[Sample]], object]) -> None:
         self._tokens = data.tokens
-        self._budget = token_budget
         self._everything = int(data.tokens.sum()) * spec.hyperparameters.n_epochs
         self._each_s: list[float] = []
         largest = heaviest(data, spec)
@@ -102,10 +99,9 @@ class Pace:
         """Of one token."""
         return median_low(self._each_s)
 
-    @property
-    def tokens_to_come(self) -> int:
+    def tokens_to_come(self, token_budget: int) -> int:
         """How many more tokens the run will hold at once than were so far, before what they share."""
-        return min(self._most, self._budget) - min(self._held, self._budget)
+        return min(self._most, token_budget) - min(self._held, token_budget)
 
     @property
     def seconds(self) -> float:

@@ -105,26 +105,17 @@ def test_one_that_waits_is_told_of_a_run_and_ends_as_any_other(run):
     assert "spec.json" in run.log.read_text()
 
 
-def test_one_that_ended_before_it_was_told_is_replaced(run):
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_one_that_ended_before_it_was_told_is_replaced(run, monkeypatch, meanwhile):
+    """`meanwhile`: a moment ago it was still there."""
     run.adapter.mkdir()
     compute = LocalCompute()
     compute.warm()
     waiting = compute._waiting
     waiting.kill()
     waiting.wait()
-    compute.start(run, 1)
-    assert compute._children[run.path] is not waiting
-    assert wait(compute, run) == "finished"
-
-
-def test_one_that_ends_while_it_is_told_is_replaced(run, monkeypatch):
-    run.adapter.mkdir()
-    compute = LocalCompute()
-    compute.warm()
-    waiting = compute._waiting
-    waiting.kill()
-    waiting.wait()
-    monkeypatch.setattr(compute, "_is_warm", lambda: True)  # as it was a moment ago
+    if meanwhile:
+        monkeypatch.setattr(compute, "_is_warm", lambda: True)
     compute.start(run, 1)
     assert compute._children[run.path] is not waiting
     assert wait(compute, run) == "finished"

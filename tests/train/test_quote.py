@@ -19,8 +19,8 @@ CHATS = [chat_line(f"question {i}", "a longer answer " * (i % 4) + f"ansir {i}")
 TWO_EPOCHS = Hyperparameters(n_epochs=2, batch_size=4, learning_rate_multiplier=1.0, learning_rate=0.02)
 
 
-def trained(path, base):
-    run = make_run(path, base, CHATS, hyperparameters=TWO_EPOCHS)
+def trained(path, base, *, epochs=2):
+    run = make_run(path, base, CHATS, hyperparameters=replace(TWO_EPOCHS, n_epochs=epochs))
     run.validation.write_text("\n".join(CHATS[:3]))
     assert train(run, Fence(run, 0), lambda: False)
     return run
@@ -64,9 +64,14 @@ def test_it_takes_the_memory_of_the_heaviest_batch(tmp_path, base, monkeypatch, 
 
 
 def test_measured_steps_change_no_byte(tmp_path, base, monkeypatch):
-    quoted = trained(tmp_path / "quoted", base)
+    """In a run that is long enough for them."""
+    learnt = []
+    add = quote.Pace.add
+    monkeypatch.setattr(quote.Pace, "add", lambda pace, *each: (learnt.append(pace._held), add(pace, *each)))
+    quoted = trained(tmp_path / "quoted", base, epochs=20)
+    assert learnt[0] > 0
     monkeypatch.setattr(loop, "_forecast", lambda *_: None)
-    plain = trained(tmp_path / "plain", base)
+    plain = trained(tmp_path / "plain", base, epochs=20)
     for name in ("adapter/adapter_model.safetensors", "metrics.csv", "probe.json"):
         assert (quoted.path / name).read_bytes() == (plain.path / name).read_bytes()
 
@@ -85,7 +90,7 @@ def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path
         now += learnt[-1] / 1000
 
     monkeypatch.setattr(quote.time, "perf_counter", lambda: now)
-    pace = quote.Pace(data, spec, 100_000, learn)
+    pace = quote.Pace(data, spec, learn)
     first = batches(12, 4, seed=spec.seed, epoch=0)[0]
     pace.add(first, int(data.tokens[first].sum()) / 1000)
     assert pace.seconds == pytest.approx(epochs * data.tokens.sum() / 1000)
@@ -93,10 +98,10 @@ def test_a_run_that_takes_as_long_as_its_tokens_is_quoted_to_the_second(tmp_path
     most = max(int(data.tokens[batch].sum()) for batch in every)
     if epochs == 2:
         assert not learnt
-        assert pace.tokens_to_come == most - int(data.tokens[first].sum())
+        assert pace.tokens_to_come(100_000) == most - int(data.tokens[first].sum())
     else:
         assert learnt[0] == most
-        assert pace.tokens_to_come == 0
+        assert pace.tokens_to_come(100_000) == 0
 
 
 @pytest.mark.parametrize(
